@@ -1,0 +1,125 @@
+"""The plan of a GGUF file: every tensor's place, what it is made of and how, before a single weight is read.
+
+Rows travel as raw bytes, an array `(n_rows, row_bytes) uint8` with the storage type told beside it, so that BF16 from a
+checkpoint, F32 after a transform and blocks copied from another file are all the same kind of thing to the writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from nemotron_gguf.models.ggml import GGMLType
+from nemotron_gguf.models.gguf_values import Value
+from nemotron_gguf.models.gguf_writer import DEFAULT_ALIGNMENT, Header, encode_header, tensor_bytes
+
+Rows: TypeAlias = npt.NDArray[np.uint8]
+"""`(n_rows, row_bytes) uint8`: rows of a tensor in some storage type."""
+
+Transform: TypeAlias = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+"""`(n, n_per_row) float32` to the same shape, each value on its own terms: chunks of rows must not matter."""
+
+
+class RowSource(Protocol):
+    """Rows that can be read on demand, by several threads at once."""
+
+    @property
+    def type(self) -> GGMLType:
+        """Storage type of the rows."""
+        ...
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        ...
+
+    @property
+    def n_per_row(self) -> int:
+        """Weights in a row."""
+        ...
+
+    def read(self, first: int, last: int) -> Rows:
+        """Rows `first` up to `last`, as `(last - first, type.row_bytes(n_per_row)) uint8`.
+
+        Raises the room's error when the file is shorter than promised or changed.
+        """
+        ...
+
+
+class Encoder(Protocol):
+    """From rows in one storage type to rows in another."""
+
+    @property
+    def type(self) -> GGMLType:
+        """Storage type of what comes out."""
+        ...
+
+    def encode(self, rows: Rows, source: GGMLType, n_per_row: int, first_row: int) -> Rows:
+        """Encode whole rows; `first_row` is the place of the first one in the tensor (which expert, which weight).
+
+        Returns `(n, self.type.row_bytes(n_per_row)) uint8`. Must give the same bytes however a tensor is cut in chunks.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """One tensor of a file: `sources` are stacked along the rows, transformed as float32, then encoded.
+
+    `shape` is row-major, outermost dimension first; its product without the last dimension is the number of rows.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sources: tuple[RowSource, ...]
+    encoder: Encoder
+    transform: Transform | None = None
+
+    def __post_init__(self) -> None:
+        assert sum(source.n_rows for source in self.sources) == self.n_rows, self.name
+        assert all(source.n_per_row == self.n_per_row for source in self.sources), self.name
+
+    @property
+    def type(self) -> GGMLType:
+        """Storage type in the file."""
+        return self.encoder.type
+
+    @property
+    def n_per_row(self) -> int:
+        """Weights in a row."""
+        return self.shape[-1]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all sources together."""
+        return prod(self.shape[:-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file, without padding."""
+        return tensor_bytes(self.shape, self.type)
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """A whole file: keys and tensors in their order. Everything else follows from these."""
+
+    metadata: Mapping[str, Value]
+    tensors: tuple[TensorPlan, ...]
+    alignment: int = DEFAULT_ALIGNMENT
+
+    @cached_property
+    def header(self) -> Header:
+        """The encoded header and every tensor's absolute offset."""
+        return encode_header(self.metadata, ((t.name, t.shape, t.type) for t in self.tensors), self.alignment)
+
+    def describe(self) -> dict[str, object]:
+        """The plan for `--dry-run --json`; `bytes` is the size of the file."""
+        rows = [{"name": t.name, "shape": list(t.shape), "type": t.type.name, "bytes": t.nbytes} for t in self.tensors]
+        return {"tensors": rows, "bytes": self.header.file_size}
