@@ -92,7 +92,8 @@ class _Reader:
         self.path, self.file, self.size, self.at = path, file, size, 0
 
     def fail(self, message: str) -> GGUFError:
-        return GGUFError(f"{self.path} is no sound GGUF file: {message}")
+        shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in message)
+        return GGUFError(f"{self.path} is no sound GGUF file: {shown}")
 
     def take(self, count: int, what: str) -> bytes:
         if count > self.size - self.at:

@@ -1,0 +1,262 @@
+"""The verbs that make and read files: convert, quantize, build, inspect."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nemotron_gguf.ui import console
+
+if TYPE_CHECKING:
+    from nemotron_gguf.convert import FilePlan
+    from nemotron_gguf.quant import QuantizeOptions
+
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="A folder with a checkpoint, or a Hub repository: org/name[@revision].")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads that work; all cores if not given.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be written; read no weights.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
+Imatrix = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Importance matrix of llama.cpp (GGUF or .dat): weighs the errors.")
+]
+TensorType = Annotated[
+    list[str] | None,
+    typer.Option(metavar="REGEX=TYPE", help="Give tensors whose name matches a type of their own; may be repeated."),
+]
+OutputType = Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the output matrix.")]
+EmbeddingType = Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the token embedding.")]
+LeaveOutput = Annotated[bool, typer.Option("--leave-output-tensor", help="Leave the output matrix as it is.")]
+Pure = Annotated[bool, typer.Option("--pure", help="One type for all tensors, no mixture.")]
+Requantize = Annotated[
+    bool, typer.Option("--allow-requantize", help="Accept a source that is already quantized; quality suffers.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the command line, in the order of the work."""
+    for verb in (convert, quantize, build, inspect):
+        app.command()(verb)
+
+
+def convert(
+    source: Source,
+    out: Annotated[Path | None, typer.Argument(metavar="[OUT.gguf]", help="File or folder to write.")] = None,
+    outtype: Annotated[str, typer.Option(metavar="auto|f32|f16|bf16", help="auto keeps the precision.")] = "auto",
+    threads: Threads = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Convert a checkpoint (safetensors) to GGUF, without quantizing it.
+
+    To run a model on a consumer card you want `build`, which also quantizes and needs no intermediate file.
+
+    Example: `nemotron convert nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16 nano.gguf`
+    """
+    from nemotron_gguf.convert import default_name, open_checkpoint, plan_conversion
+
+    choice = _one_of("--outtype", outtype, ("auto", "f32", "f16", "bf16"))
+    checkpoint = open_checkpoint(source)
+    plan = plan_conversion(checkpoint, choice)
+    target = _target(out, Path(), default_name(checkpoint, _main_type(plan)))
+    _make([(plan, target)], "Converting", threads, force, dry_run, as_json)
+
+
+def quantize(
+    source: Annotated[Path, typer.Argument(metavar="IN.gguf", help="A GGUF file in F32, F16 or BF16.")],
+    out: Annotated[Path | None, typer.Argument(metavar="[OUT.gguf]", help="File or folder to write.")] = None,
+    file_type: Annotated[str, typer.Option("--type", metavar="TYPE", help="Q4_K_M, Q8_0, IQ4_XS, …")] = ...,  # type: ignore[assignment]
+    imatrix: Imatrix = None,
+    tensor_type: TensorType = None,
+    output_tensor_type: OutputType = None,
+    token_embedding_type: EmbeddingType = None,
+    leave_output_tensor: LeaveOutput = False,
+    pure: Pure = False,
+    allow_requantize: Requantize = False,
+    threads: Threads = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Quantize a GGUF file, to the same bytes as llama.cpp's own quantizer.
+
+    The types are llama.cpp's: Q8_0 is near lossless, Q4_K_M the usual choice, those below 4 bits want an `--imatrix`.
+    A wrong name lists them all.
+
+    Example: `nemotron quantize nano.gguf --type Q4_K_M`
+    """
+    from nemotron_gguf.quant import plan_of_file, plan_quantization
+
+    options = _quantize_options(
+        file_type,
+        imatrix,
+        tensor_type,
+        output_tensor_type,
+        token_embedding_type,
+        leave_output_tensor,
+        pure,
+        allow_requantize,
+    )
+    result = plan_quantization(plan_of_file(source), options)
+    _notes(result.notes)
+    target = _target(out, source.parent, _quantized_name(source, options.type))
+    if target.exists() and target.samefile(source):
+        raise typer.BadParameter(f"{target} is the file to be read; choose another name", param_hint="OUT.gguf")
+    _make([(result.plan, target)], f"Quantizing to {options.type}", threads, force, dry_run, as_json)
+
+
+def build(
+    source: Source,
+    file_types: Annotated[
+        list[str], typer.Option("--type", metavar="TYPE", help="Q4_K_M, Q8_0, …; repeat it for several files.")
+    ],
+    out_dir: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path(),
+    imatrix: Imatrix = None,
+    tensor_type: TensorType = None,
+    output_tensor_type: OutputType = None,
+    token_embedding_type: EmbeddingType = None,
+    leave_output_tensor: LeaveOutput = False,
+    pure: Pure = False,
+    allow_requantize: Requantize = False,
+    threads: Threads = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """From a checkpoint to quantized files in one pass, without a file in between.
+
+    The files are the same, to the byte, as those of `convert` and then `quantize`.
+
+    Example: `nemotron build nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16 --type Q4_K_M --type Q8_0`
+    """
+    from nemotron_gguf.convert import default_name, open_checkpoint, plan_conversion
+    from nemotron_gguf.quant import plan_quantization
+
+    options = [
+        _quantize_options(
+            name,
+            imatrix,
+            tensor_type,
+            output_tensor_type,
+            token_embedding_type,
+            leave_output_tensor,
+            pure,
+            allow_requantize,
+        )
+        for name in file_types
+    ]
+    checkpoint = open_checkpoint(source)
+    plan = plan_conversion(checkpoint, "auto")
+    jobs = []
+    for option in options:
+        result = plan_quantization(plan, option)
+        _notes(result.notes)
+        jobs.append((result.plan, out_dir / default_name(checkpoint, option.type)))
+    if not dry_run:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    _make(jobs, f"Building {', '.join(option.type for option in options)}", threads, force, dry_run, as_json)
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE.gguf", help="The file to look into.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a GGUF file holds: architecture, keys, tensors, sizes. Reads no weights.
+
+    Example: `nemotron inspect nano-Q4_K_M.gguf --tensors`
+    """
+    from nemotron_gguf.models.gguf_reader import read_gguf
+    from nemotron_gguf.ui.describe import describe_file, print_file
+
+    gguf = read_gguf(file)
+    if as_json:
+        console.print_json(describe_file(gguf, tensors))
+    else:
+        print_file(gguf, tensors)
+
+
+def _make(
+    jobs: Sequence[tuple[FilePlan, Path]], title: str, threads: int | None, force: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Write the planned files, or say what would be written."""
+    from nemotron_gguf.convert import Output, write_files
+
+    if dry_run:
+        _describe_plans(jobs, as_json)
+        return
+    started = time.monotonic()
+    with console.progress_bar(title, quiet=as_json) as progress:
+        write_files([Output(plan, path) for plan, path in jobs], threads=threads, force=force, progress=progress)
+    seconds = time.monotonic() - started
+    if as_json:
+        done = [{"path": str(path), "bytes": plan.header.file_size} for plan, path in jobs]
+        console.print_json({"files": done, "seconds": round(seconds, 3)})
+        return
+    for plan, path in jobs:
+        console.say(f"{path}  {console.size(plan.header.file_size)}")
+
+
+def _describe_plans(jobs: Sequence[tuple[FilePlan, Path]], as_json: bool) -> None:
+    described = [{"path": str(path), **plan.describe()} for plan, path in jobs]
+    if as_json:
+        console.print_json(described[0] if len(described) == 1 else {"files": described})
+        return
+    for plan, path in jobs:
+        kinds = Counter(tensor.type.name for tensor in plan.tensors)
+        mixture = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
+        console.say(f"{path}  {console.size(plan.header.file_size)}  {len(plan.tensors)} tensors: {mixture}")
+
+
+def _quantize_options(
+    name: str,
+    imatrix: Path | None,
+    tensor_type: Sequence[str] | None,
+    output_tensor_type: str | None,
+    token_embedding_type: str | None,
+    leave_output_tensor: bool,
+    pure: bool,
+    allow_requantize: bool,
+) -> QuantizeOptions:
+    raise NotImplementedError
+
+
+def _notes(notes: Sequence[str]) -> None:
+    for line in notes:
+        console.note(line)
+
+
+def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
+    if value.lower() not in allowed:
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(allowed)}", param_hint=option)
+    return value.lower()
+
+
+def _target(out: Path | None, folder: Path, name: str) -> Path:
+    """The file to write: as given, inside a folder given, or by its default name."""
+    if out is None:
+        return folder / name
+    return out / name if out.is_dir() else out
+
+
+def _main_type(plan: FilePlan) -> str:
+    """The type that most of the weights have, which names the file."""
+    weights: Counter[str] = Counter()
+    for tensor in plan.tensors:
+        weights[tensor.type.name] += tensor.n_rows * tensor.n_per_row
+    return weights.most_common(1)[0][0]
+
+
+def _quantized_name(source: Path, type_name: str) -> str:
+    """`nano-BF16.gguf` becomes `nano-Q4_K_M.gguf`."""
+    stem = source.name.removesuffix(".gguf")
+    for suffix in ("-F32", "-F16", "-BF16", "-f32", "-f16", "-bf16"):
+        stem = stem.removesuffix(suffix)
+    return f"{stem}-{type_name}.gguf"
