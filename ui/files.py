@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
 
 def convert(
     source: Source,
-    out: Annotated[Path | None, typer.Argument(metavar="[OUT.gguf]", help="File or folder to write.")] = None,
+    out: Annotated[Path | None, typer.Argument(metavar="OUT.gguf", help="File or folder to write.")] = None,
     outtype: Annotated[str, typer.Option(metavar="auto|f32|f16|bf16", help="auto keeps the precision.")] = "auto",
     threads: Threads = None,
     force: Force = False,
@@ -71,7 +71,7 @@ def convert(
 
 def quantize(
     source: Annotated[Path, typer.Argument(metavar="IN.gguf", help="A GGUF file in F32, F16 or BF16.")],
-    out: Annotated[Path | None, typer.Argument(metavar="[OUT.gguf]", help="File or folder to write.")] = None,
+    out: Annotated[Path | None, typer.Argument(metavar="OUT.gguf", help="File or folder to write.")] = None,
     file_type: Annotated[str, typer.Option("--type", metavar="TYPE", help="Q4_K_M, Q8_0, IQ4_XS, …")] = ...,  # type: ignore[assignment]
     imatrix: Imatrix = None,
     tensor_type: TensorType = None,
@@ -92,24 +92,16 @@ def quantize(
 
     Example: `nemotron quantize nano.gguf --type Q4_K_M`
     """
+    chosen = locals()
     from nemotron_gguf.quant import plan_of_file, plan_quantization
 
-    options = _quantize_options(
-        file_type,
-        imatrix,
-        tensor_type,
-        output_tensor_type,
-        token_embedding_type,
-        leave_output_tensor,
-        pure,
-        allow_requantize,
-    )
+    options = _quantize_options(file_type, chosen)
     result = plan_quantization(plan_of_file(source), options)
     _notes(result.notes)
-    target = _target(out, source.parent, _quantized_name(source, options.type))
+    target = _target(out, source.parent, _quantized_name(source, options.type.name))
     if target.exists() and target.samefile(source):
         raise typer.BadParameter(f"{target} is the file to be read; choose another name", param_hint="OUT.gguf")
-    _make([(result.plan, target)], f"Quantizing to {options.type}", threads, force, dry_run, as_json)
+    _make([(result.plan, target)], f"Quantizing to {options.type.name}", threads, force, dry_run, as_json)
 
 
 def build(
@@ -136,32 +128,21 @@ def build(
 
     Example: `nemotron build nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16 --type Q4_K_M --type Q8_0`
     """
+    chosen = locals()
     from nemotron_gguf.convert import default_name, open_checkpoint, plan_conversion
     from nemotron_gguf.quant import plan_quantization
 
-    options = [
-        _quantize_options(
-            name,
-            imatrix,
-            tensor_type,
-            output_tensor_type,
-            token_embedding_type,
-            leave_output_tensor,
-            pure,
-            allow_requantize,
-        )
-        for name in file_types
-    ]
+    options = [_quantize_options(name, chosen) for name in file_types]
     checkpoint = open_checkpoint(source)
     plan = plan_conversion(checkpoint, "auto")
     jobs = []
     for option in options:
         result = plan_quantization(plan, option)
         _notes(result.notes)
-        jobs.append((result.plan, out_dir / default_name(checkpoint, option.type)))
+        jobs.append((result.plan, out_dir / default_name(checkpoint, option.type.name)))
     if not dry_run:
         out_dir.mkdir(parents=True, exist_ok=True)
-    _make(jobs, f"Building {', '.join(option.type for option in options)}", threads, force, dry_run, as_json)
+    _make(jobs, f"Building {', '.join(option.type.name for option in options)}", threads, force, dry_run, as_json)
 
 
 def inspect(
@@ -215,17 +196,25 @@ def _describe_plans(jobs: Sequence[tuple[FilePlan, Path]], as_json: bool) -> Non
         console.say(f"{path}  {console.size(plan.header.file_size)}  {len(plan.tensors)} tensors: {mixture}")
 
 
-def _quantize_options(
-    name: str,
-    imatrix: Path | None,
-    tensor_type: Sequence[str] | None,
-    output_tensor_type: str | None,
-    token_embedding_type: str | None,
-    leave_output_tensor: bool,
-    pure: bool,
-    allow_requantize: bool,
-) -> QuantizeOptions:
-    raise NotImplementedError
+def _quantize_options(name: str, chosen: Mapping[str, Any]) -> QuantizeOptions:
+    """The options of a verb, `chosen` being its arguments; a name that is none is misuse."""
+    from nemotron_gguf.models.imatrix import read_imatrix
+    from nemotron_gguf.quant import QuantError, QuantizeOptions, file_type, parse_tensor_type, tensor_type
+
+    output, embedding = chosen["output_tensor_type"], chosen["token_embedding_type"]
+    try:
+        return QuantizeOptions(
+            type=file_type(name),
+            tensor_types=tuple(parse_tensor_type(text) for text in chosen["tensor_type"] or ()),
+            output_tensor_type=tensor_type(output) if output else None,
+            token_embedding_type=tensor_type(embedding) if embedding else None,
+            leave_output_tensor=chosen["leave_output_tensor"],
+            pure=chosen["pure"],
+            allow_requantize=chosen["allow_requantize"],
+            imatrix=read_imatrix(chosen["imatrix"]) if chosen["imatrix"] else None,
+        )
+    except QuantError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _notes(notes: Sequence[str]) -> None:
