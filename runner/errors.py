@@ -7,3 +7,7 @@ from nemotron_gguf.models.errors import NemotronError
 
 class RunnerError(NemotronError):
     """A model that cannot be loaded or run."""
+
+
+class EngineBusyError(RunnerError):
+    """The model is giving another answer, and can give but one at a time."""
