@@ -1,4 +1,4 @@
-"""Importance matrices: how strongly each input column of a weight was excited, as llama.cpp's `llama-imatrix` writes it.
+"""Importance matrices: how strongly each input column of a weight was excited, as llama.cpp's tools write them.
 
 Two formats are read: GGUF (tensors `<weight>.in_sum2` and `<weight>.counts`, a count for each expert of a stacked
 tensor) and the older .dat (a list of entries, a chunk count, the data set's name). Values are read on demand, so that
@@ -47,8 +47,9 @@ class ImatrixEntry:
         """Mean squares `first` up to `last`, `(last - first,) float32`, divided as llama.cpp divides them."""
         sums = self.source.read(self.offset + 4 * first, 4 * (last - first)).view("<f4")
         counts = self.counts[np.arange(first, last) // (self.n_values // len(self.counts))]
-        means = np.ones(last - first, dtype=np.float32)
-        return np.divide(sums, counts, out=means, where=counts > 0)
+        means: npt.NDArray[np.float32] = np.ones(last - first, dtype=np.float32)
+        np.divide(sums, counts, out=means, where=counts > 0)
+        return means
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +73,10 @@ def read_imatrix(path: str | Path) -> Imatrix:
             size = os.fstat(opened.fileno()).st_size
             is_gguf = opened.read(len(MAGIC)) == MAGIC
             opened.seek(0)
-            imatrix = (
-                _read_gguf(str(path), read_gguf(file)) if is_gguf else _Legacy(str(path), file, size, opened).read()
-            )
+            if is_gguf:
+                imatrix = _read_gguf(str(path), read_gguf(file))
+            else:
+                imatrix = _Legacy(str(path), file, size, opened).read()
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     for name, entry in imatrix.entries.items():

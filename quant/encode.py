@@ -1,8 +1,9 @@
-"""The encoders of quantized files: blocks from what a plain conversion would have stored, and copies that are checked."""
+"""The encoders of quantized files: blocks from what a plain conversion would have stored, and checked copies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,12 @@ from nemotron_gguf.models.imatrix import ImatrixEntry
 from nemotron_gguf.quant.errors import QuantError
 from nemotron_gguf.quant.ggml_base import are_sound, dequantize_rows, quantize_rows
 
-_EXPONENT = {GGMLType.F32: np.uint32(0x7F800000), GGMLType.F16: np.uint16(0x7C00), GGMLType.BF16: np.uint16(0x7F80)}
+_BITS: dict[GGMLType, type[np.unsignedinteger[Any]]] = {
+    GGMLType.F32: np.uint32,
+    GGMLType.F16: np.uint16,
+    GGMLType.BF16: np.uint16,
+}
+_EXPONENT = {GGMLType.F32: 0x7F800000, GGMLType.F16: 0x7C00, GGMLType.BF16: 0x7F80}  # all bits set: not finite
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def widen(rows: Rows, kind: GGMLType, n_per_row: int) -> npt.NDArray[np.float32]
 
 def is_finite(rows: Rows, kind: GGMLType) -> bool:
     """Whether no value, and no scale of a block, is a NaN or an infinity."""
-    exponent = _EXPONENT.get(kind)
-    if exponent is None:
+    if kind not in PLAIN:
         return are_sound(kind, rows)
-    return not bool(((rows.view(exponent.dtype) & exponent) == exponent).any())
+    exponent = _BITS[kind](_EXPONENT[kind])
+    return not bool(((rows.view(_BITS[kind]) & exponent) == exponent).any())

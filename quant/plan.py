@@ -1,4 +1,4 @@
-"""From a file's plan to the plan of its quantized form: types chosen, encoders composed, header and order as llama.cpp's.
+"""From a file's plan to the plan of its quantized form: types, encoders, and llama.cpp's header and order.
 
 The plan may be of a GGUF on disk or of a checkpoint's conversion; both go the same way, and end in the same bytes.
 """

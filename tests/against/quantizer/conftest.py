@@ -1,17 +1,16 @@
-"""Quantized files against llama.cpp's `llama_model_quantize`: the whole file, header and order included, to the byte.
+"""Synthetic models of the family and llama.cpp's own quantizer, for the comparisons of this folder.
 
-The models are synthetic: the real names and keys of the family, matrices of few rows (llama.cpp's quantizer looks at
-names and columns, never at how many rows there are), sixteen layers so that the rules about eighths of a model show.
+The models have the real names and keys, and matrices of few rows: llama.cpp's quantizer looks at names and columns,
+never at how many rows there are. Sixteen layers, so that the rules about eighths of a model show.
 """
 
 from __future__ import annotations
 
 import json
-import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nemotron_gguf.convert import write
 from nemotron_gguf.convert.write import Output, write_files
-from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.imatrix import read_imatrix
-from nemotron_gguf.quant import (
-    FILE_TYPES,
-    QuantError,
-    QuantizeOptions,
-    file_type,
-    parse_tensor_type,
-    plan_of_file,
-    plan_quantization,
-)
+from nemotron_gguf.quant import QuantizeOptions, file_type, plan_of_file, plan_quantization
 
 LLAMA_QUANTIZE = Path(__file__).with_name("llama_quantize.py")
 Floats = npt.NDArray[np.float32]
@@ -77,7 +66,7 @@ def shapes(sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
             parts |= {"ssm_conv1d.bias": (16,), "ssm_dt.bias": (8,), "ssm_a": (8, 1), "ssm_d": (8, 1)}
             parts |= {"ssm_norm.weight": (2, sizes.inner // 2)}
         elif letter == "*":
-            heads = {name: (rows, n) for name in ("attn_q.weight", "attn_k.weight", "attn_v.weight")}
+            heads = dict.fromkeys(("attn_q.weight", "attn_k.weight", "attn_v.weight"), (rows, n))
             parts |= {**heads, "attn_output.weight": (rows, sizes.inner)}
         elif letter == "-":
             parts |= {"ffn_up.weight": (rows, n), "ffn_down.weight": (rows, sizes.expert)}
@@ -171,83 +160,106 @@ def make_imatrix(folder: Path, sizes: Sizes) -> Importance:
     return Importance(path, entries, tuple((f"quantize.imatrix.{key}", value) for key, value in keys))
 
 
-def job(source: Path, target: Path, name: str, importance: Importance | None = None, **more: Any) -> dict[str, Any]:
-    """What llama_quantize.py is to do; `more` holds `tensor_types` and fields of llama_model_quantize_params."""
-    patterns = [(pattern, int(kind)) for pattern, kind in more.pop("tensor_types", ())]
-    made = {"source": str(source), "target": str(target), "tensor_types": patterns}
-    made["params"] = {"ftype": file_type(name).number, "nthread": 2, **more}
-    if importance:
-        made |= {"imatrix": dict(importance.entries), "keys": importance.keys}
-    return made
+class LlamaQuantize:
+    """llama.cpp's quantizer in a process of its own, started again after an abort."""
 
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[str] | None = None
 
-def llama_quantize(jobs: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """Do the jobs; the answers are fewer where the process was aborted."""
-    todo = folder / "jobs.json"
-    todo.write_text(json.dumps(jobs), "utf-8")
-    command = [sys.executable, str(LLAMA_QUANTIZE), str(todo)]
-    done = subprocess.run(command, capture_output=True, timeout=300, check=False)
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
+    def __call__(
+        self, source: Path, target: Path, name: str, importance: Importance | None = None, **more: Any
+    ) -> Answer:
+        """Quantize; `more` holds `tensor_types` (pattern and type) and fields of llama_model_quantize_params."""
+        patterns = [(pattern, int(kind)) for pattern, kind in more.pop("tensor_types", ())]
+        job: dict[str, Any] = {"source": str(source), "target": str(target), "tensor_types": patterns}
+        job["params"] = {"ftype": file_type(name).number, "nthread": 2, **more}
+        if importance:
+            job |= {"imatrix": dict(importance.entries), "keys": importance.keys}
+        process = self.process or self.start()
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        if not line:
+            self.process = None
+            return Answer(process.wait(60), "aborted", target)
+        answer = json.loads(line)
+        return Answer(answer["code"], answer["log"], target)
 
+    def start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, str(LLAMA_QUANTIZE)]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
+        return self.process
 
-def ours(source: Path, target: Path, options: QuantizeOptions, threads: int = 2) -> bytes:
-    write_files([Output(plan_quantization(plan_of_file(source), options).plan, target)], threads=threads)
-    return target.read_bytes()
-
-
-def assert_same(found: bytes, expected: bytes) -> None:
-    """Equality to the byte, with the place of the first difference (pytest's own account takes minutes)."""
-    if found != expected:
-        pairs = enumerate(zip(found, expected, strict=False))
-        at = next((index for index, (one, other) in pairs if one != other), min(len(found), len(expected)))
-        pytest.fail(f"{len(found)} and {len(expected)} bytes differ at {at}: {found[at - 40 : at + 24]!r}")
+    def stop(self) -> None:
+        if self.process:
+            assert self.process.stdin
+            self.process.stdin.close()
+            self.process.wait(60)
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A model, its importance, and what llama.cpp made of it, by file type."""
+class Answer:
+    """What came of a job: the return code (negative after an abort), llama.cpp's log and the file."""
 
-    source: Path
-    importance: Importance | None
-    answers: Mapping[str, dict[str, Any]]
+    code: int
+    log: str
+    target: Path
+
+    @property
+    def data(self) -> bytes:
+        assert self.code == 0, self.log[-2000:]
+        return self.target.read_bytes()
+
+
+@dataclass
+class Workshop:
+    """Models and importance matrices, each made when first asked for, and both quantizers."""
+
     folder: Path
+    llama: LlamaQuantize = field(default_factory=LlamaQuantize)
+    models: dict[str, Path] = field(default_factory=dict)
+    matrices: dict[str, Importance] = field(default_factory=dict)
 
-    def expected(self, name: str) -> bytes:
-        return (self.folder / f"{name}.gguf").read_bytes()
+    def model(self, name: str) -> Path:
+        if name not in self.models:
+            self.models[name] = make_model(self.folder / f"{name}.gguf", MODELS[name])
+        return self.models[name]
+
+    def importance(self, name: str) -> Importance:
+        if name not in self.matrices:
+            folder = self.folder / name
+            folder.mkdir()
+            self.matrices[name] = make_imatrix(folder, MODELS[name])
+        return self.matrices[name]
+
+    def ours(
+        self, source: Path, target: Path, name: str, importance: Importance | None = None, threads: int = 2, **more: Any
+    ) -> bytes:
+        """What this package makes; `more` holds fields of QuantizeOptions."""
+        imatrix = read_imatrix(importance.path) if importance else None
+        options = QuantizeOptions(file_type(name), imatrix=imatrix, **more)
+        write_files([Output(plan_quantization(plan_of_file(source), options).plan, target)], threads=threads)
+        return target.read_bytes()
+
+    def assert_same(self, found: bytes, expected: bytes) -> None:
+        """Equality to the byte, with the place of the first difference (pytest's own account takes minutes)."""
+        if found != expected:
+            pairs = enumerate(zip(found, expected, strict=False))
+            at = next((index for index, (one, other) in pairs if one != other), min(len(found), len(expected)))
+            pytest.fail(f"{len(found)} and {len(expected)} bytes differ at {at}: {found[at - 40 : at + 24]!r}")
 
 
-Compare = Callable[[str, bool], Compared]
-
-
-@pytest.fixture(scope="module")
-def compare(tmp_path_factory: pytest.TempPathFactory) -> Compare:
-    """All file types of a model by llama.cpp, made when first asked for."""
-    made: dict[tuple[str, bool], Compared] = {}
-
-    def get(model: str, with_imatrix: bool) -> Compared:
-        if (model, with_imatrix) not in made:
-            folder = tmp_path_factory.mktemp(model)
-            source = make_model(folder / "source.gguf", MODELS[model])
-            importance = make_imatrix(folder, MODELS[model]) if with_imatrix else None
-            names = [kind.name for kind in FILE_TYPES]
-            jobs = [job(source, folder / f"{name}.gguf", name, importance) for name in names]
-            answers = dict(zip(names, llama_quantize(jobs, folder), strict=True))
-            made[model, with_imatrix] = Compared(source, importance, answers, folder)
-        return made[model, with_imatrix]
-
-    return get
-
-
-@pytest.mark.parametrize("with_imatrix", [False, True], ids=["plain", "imatrix"])
-@pytest.mark.parametrize("name", [kind.name for kind in FILE_TYPES])
-@pytest.mark.parametrize("model", MODELS)
-def test_every_file_type(compare: Compare, model: str, name: str, with_imatrix: bool, tmp_path: Path) -> None:
-    """The whole file equals llama.cpp's; where llama.cpp refuses, so do we."""
-    case = compare(model, with_imatrix)
-    imatrix = read_imatrix(case.importance.path) if case.importance else None
-    options = QuantizeOptions(file_type(name), imatrix=imatrix)
-    if case.answers[name]["code"]:
-        with pytest.raises(QuantError):
-            ours(case.source, tmp_path / "ours.gguf", options)
-    else:
-        assert_same(ours(case.source, tmp_path / "ours.gguf", options), case.expected(name))
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    workshop = Workshop(tmp_path_factory.mktemp("quantizer"))
+    yield workshop
+    workshop.llama.stop()

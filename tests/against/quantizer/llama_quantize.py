@@ -1,6 +1,6 @@
-"""Run by the tests in a process of its own: llama.cpp's quantizer, which may abort, on a list of jobs.
+"""Run by the tests in a process of its own: llama.cpp's quantizer, which may abort, one job after another.
 
-`python llama_quantize.py JOBS.json` writes a line of JSON for each job to standard output: its return code and log.
+A job is a line of JSON on standard input; its answer, the return code and the log, a line on standard output.
 What `llama-quantize` prepares before it calls the library (importance keys, patterns) is prepared here.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import llama_cpp
@@ -65,15 +64,12 @@ def run(job: dict[str, Any]) -> int:
 def main() -> None:
     log: list[bytes] = []
 
-    @llama_cpp.llama_log_callback
-    def keep(_level: int, text: bytes, _data: object) -> None:
-        log.append(text)
-
+    keep = llama_cpp.llama_log_callback(lambda _level, text, _data: log.append(text))
     llama_cpp.llama_log_set(keep, None)
     llama_cpp.llama_backend_init()
-    for job in json.loads(Path(sys.argv[1]).read_text("utf-8")):
+    for line in sys.stdin:
         log.clear()
-        code = run(job)
+        code = run(json.loads(line))
         print(json.dumps({"code": code, "log": b"".join(log).decode("utf-8", "replace")}), flush=True)
 
 
