@@ -15,7 +15,7 @@ from types import FrameType
 import typer
 
 from nemotron_gguf.models.errors import NemotronError
-from nemotron_gguf.ui import console, doctor, files, talk
+from nemotron_gguf.ui import console, demo, doctor, files, talk
 
 app = typer.Typer(
     name="nemotron",
@@ -50,6 +50,7 @@ def options(
 
 files.register(app)
 talk.register(app)
+demo.register(app)
 doctor.register(app)
 
 
