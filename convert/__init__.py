@@ -1,1 +1,26 @@
-"""From a checkpoint to named tensors and GGUF metadata, and the one writer of GGUF files."""
+"""From a checkpoint to named tensors and GGUF metadata, and the one writer of GGUF files.
+
+checkpoint = open_checkpoint("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16")
+plan = plan_conversion(checkpoint)
+write_files([Output(plan, Path(default_name(checkpoint, "BF16")))])
+"""
+
+from nemotron_gguf.convert.checkpoint import Checkpoint, open_checkpoint
+from nemotron_gguf.convert.conversion import OutType, default_name, plan_conversion
+from nemotron_gguf.convert.errors import ConvertError
+from nemotron_gguf.convert.plan import FilePlan, TensorPlan
+from nemotron_gguf.convert.write import Output, Progress, write_files
+
+__all__ = [
+    "Checkpoint",
+    "ConvertError",
+    "FilePlan",
+    "OutType",
+    "Output",
+    "Progress",
+    "TensorPlan",
+    "default_name",
+    "open_checkpoint",
+    "plan_conversion",
+    "write_files",
+]

@@ -108,11 +108,15 @@ class TensorPlan:
 
 @dataclass(frozen=True)
 class FilePlan:
-    """A whole file: keys and tensors in their order. Everything else follows from these."""
+    """A whole file: keys and tensors in their order. Everything else follows from these.
+
+    `notes` are sentences for whoever makes the file; they are no part of it.
+    """
 
     metadata: Mapping[str, Value]
     tensors: tuple[TensorPlan, ...]
     alignment: int = DEFAULT_ALIGNMENT
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def header(self) -> Header:

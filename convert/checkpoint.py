@@ -1,0 +1,193 @@
+"""A checkpoint in a folder: its config, its tensors by name, its other files. Nothing in it is executed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+from nemotron_gguf.convert.errors import ConvertError
+from nemotron_gguf.convert.hub import download, parse_source
+from nemotron_gguf.convert.json_files import Object, read_object
+from nemotron_gguf.convert.safetensors import STORAGE, Entry, Shard, TensorRows
+from nemotron_gguf.models.ggml import GGMLType
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_SHARDS = 10_000
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the checkpoint: its header entry and the shard that holds it."""
+
+    entry: Entry
+    shard: Shard
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape as the checkpoint gives it, outermost dimension first."""
+        return self.entry.shape
+
+    @property
+    def type(self) -> GGMLType:
+        """Storage type. Raises ConvertError for one that is no plain float."""
+        try:
+            return STORAGE[self.entry.dtype]
+        except KeyError:
+            raise ConvertError(
+                f"tensor {self.entry.name} is of dtype {self.entry.dtype}, expected BF16, F16 or F32;"
+                " convert from the checkpoint that was not quantized"
+            ) from None
+
+    def rows(self, n_per_row: int) -> TensorRows:
+        """The tensor as rows of `n_per_row` weights."""
+        return TensorRows(self.shard, self.entry, self.type, self.entry.n_elements // n_per_row, n_per_row)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose headers are all read and checked; its weights are read on demand.
+
+    `name` is the repository's or the folder's name, `repo_id` the Hub's `org/name` where it came from there. The
+    shards stay open until `close`, or until the last reader is gone.
+    """
+
+    folder: Path
+    name: str
+    repo_id: str | None
+    config: Object
+    tensors: Mapping[str, Tensor]
+
+    def file(self, name: str) -> Path:
+        """Path of another file of the checkpoint, whether it exists or not."""
+        return self.folder / name
+
+    def precision(self) -> GGMLType:
+        """The storage type that most weights have."""
+        counts: Counter[GGMLType] = Counter()
+        for tensor in self.tensors.values():
+            counts[tensor.type] += tensor.entry.n_elements
+        return counts.most_common(1)[0][0]
+
+    def close(self) -> None:
+        """Give the files back."""
+        for tensor in self.tensors.values():
+            tensor.shard.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_checkpoint(source: str | Path, *, revision: str | None = None, progress: bool = True) -> Checkpoint:
+    """Open a local folder, or a Hub repository `org/name[@revision]`, which is downloaded into the Hub's cache.
+
+    `progress` shows the download's bars. Raises ConvertError, in one line, for everything that is not as it must be:
+    a missing file, a header that does not fit its file, quantized weights, pickled weights.
+    """
+    place = parse_source(source, revision)
+    folder = place.folder or download(place, progress)
+    repo_id = place.repo_id
+    name = repo_id.rpartition("/")[2] if repo_id else folder.resolve().name
+    if not folder.joinpath("config.json").is_file():
+        raise ConvertError(
+            f"{folder} has no config.json; give the folder of a checkpoint, or a Hub repository org/name"
+        )
+    config = read_object(folder / "config.json")
+    _refuse_quantized(folder, config)
+    return Checkpoint(folder, name, repo_id, config, _open_tensors(folder))
+
+
+def _refuse_quantized(folder: Path, config: Object) -> None:
+    settings = config.get("quantization_config") or config.get("compression_config")
+    if settings or folder.joinpath("hf_quant_config.json").is_file():
+        kind = settings.get("quant_algo") or settings.get("quant_method") if isinstance(settings, dict) else None
+        raise ConvertError(
+            f"{folder} is a quantized checkpoint ({kind or 'hf_quant_config.json'}), which is not read yet;"
+            " convert from the BF16 checkpoint"
+        )
+
+
+def _open_tensors(folder: Path) -> dict[str, Tensor]:
+    if folder.joinpath(INDEX).is_file():
+        return _open_sharded(folder)
+    if folder.joinpath(SINGLE).is_file():
+        shard = _open(folder / SINGLE)
+        return _not_empty(folder, {name: Tensor(entry, shard) for name, entry in shard.entries.items()})
+    pickled = next((path.name for path in _files(folder) if path.suffix in (".bin", ".pt", ".pth", ".ckpt")), None)
+    if pickled:
+        raise ConvertError(
+            f"{folder} holds its weights in {pickled}, which could run code when read; expected {SINGLE}."
+            " Save it with transformers' save_pretrained(safe_serialization=True)"
+        )
+    loose = next((path.name for path in _files(folder) if path.suffix == ".safetensors"), None)
+    if loose:
+        raise ConvertError(f"{folder} has {loose} but neither {SINGLE} nor {INDEX}; its download is incomplete")
+    raise ConvertError(f"{folder} has no weights, expected {SINGLE} or {INDEX} with its shards")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    try:
+        yield from sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise ConvertError(f"cannot read {folder}: {error.strerror or error}") from error
+
+
+def _open_sharded(folder: Path) -> dict[str, Tensor]:
+    weight_map = read_object(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ConvertError(f"{folder / INDEX} has no weight_map, expected an object of tensor to file name")
+    shards = {name: _open_shard(folder, name) for name in sorted(_shard_names(weight_map))}
+    tensors: dict[str, Tensor] = {}
+    for file, shard in shards.items():
+        for name, entry in shard.entries.items():
+            if weight_map.get(name) != file:
+                listed = f"lists it in {weight_map[name]}" if name in weight_map else "does not list it"
+                raise ConvertError(f"tensor {name} is in {file}, but {INDEX} {listed}; download the checkpoint again")
+            tensors[name] = Tensor(entry, shard)
+    missing = [name for name in weight_map if name not in tensors]
+    if missing:
+        raise ConvertError(
+            f"{len(missing)} tensors that {INDEX} lists are in no shard ({name_some(missing)}); download it again"
+        )
+    return tensors
+
+
+def _shard_names(weight_map: Mapping[str, object]) -> set[str]:
+    names: set[str] = set()
+    for tensor, name in weight_map.items():
+        plain = isinstance(name, str) and name.endswith(".safetensors") and not set("/\\:\0") & set(name)
+        if not plain or not isinstance(name, str) or name.startswith("."):
+            raise ConvertError(f"{INDEX} places {tensor} in {str(name)[:80]!r}, expected a .safetensors file beside it")
+        names.add(name)
+        if len(names) > MAX_SHARDS:
+            raise ConvertError(f"{INDEX} names more than {MAX_SHARDS} shards; this is no sound checkpoint")
+    return names
+
+
+def _open_shard(folder: Path, name: str) -> Shard:
+    path = folder / name
+    if not path.is_file():
+        raise ConvertError(f"{folder} lacks the shard {name} that {INDEX} names; download the checkpoint again")
+    return _open(path)
+
+
+def _open(path: Path) -> Shard:
+    return Shard(path)
+
+
+def _not_empty(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not tensors:
+        raise ConvertError(f"{folder / SINGLE} holds no tensors")
+    return tensors
+
+
+def name_some(names: list[str], limit: int = 3) -> str:
+    """The first few names, and an ellipsis where there are more."""
+    return ", ".join(islice(names, limit)) + (", …" if len(names) > limit else "")

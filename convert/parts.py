@@ -1,0 +1,104 @@
+"""What each GGUF tensor is made of, and binding that to the tensors of a checkpoint: none missing, none left over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from nemotron_gguf.convert.cast import Cast
+from nemotron_gguf.convert.checkpoint import Checkpoint, Tensor, name_some
+from nemotron_gguf.convert.errors import ConvertError
+from nemotron_gguf.convert.plan import RowSource, TensorPlan, Transform
+from nemotron_gguf.models.ggml import GGMLType
+
+MAX_LISTED = 3  # names in an error
+
+
+@dataclass(frozen=True)
+class Part:
+    """One GGUF tensor: `sources`, each of `source_shape` in the checkpoint, are stacked and seen as `shape`.
+
+    `as_f32` says that llama.cpp wants it in F32 whatever the file's type. `stacked` is the name of one checkpoint
+    tensor that holds all the sources at once, for checkpoints that were saved that way.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sources: tuple[str, ...]
+    source_shape: tuple[int, ...]
+    as_f32: bool = False
+    transform: Transform | None = None
+    stacked: str | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.sources) * prod(self.source_shape) == prod(self.shape), self.name
+
+
+def bind(
+    parts: Iterable[Part], tensors: Mapping[str, Tensor], ignored: Sequence[str], target: GGMLType
+) -> tuple[TensorPlan, ...]:
+    """Find every part's sources and plan the casts; `ignored` are endings of names that are knowingly left out.
+
+    Raises ConvertError where a tensor is missing, has another shape than the config says, or is used by no part.
+    """
+    used: set[str] = set()
+    missing: list[str] = []
+    plans = []
+    for part in parts:
+        names = _sources(part, tensors)
+        absent = [name for name in names if name not in tensors]
+        missing += absent
+        used.update(names)
+        if not absent:
+            plans.append(_plan(part, [tensors[name] for name in names], target))
+    if missing:
+        raise ConvertError(
+            f"the checkpoint lacks {len(missing)} tensors that its config.json calls for ({name_some(missing)});"
+            " its download is incomplete, or the config is another model's"
+        )
+    left = [name for name in tensors if name not in used and not name.endswith(tuple(ignored))]
+    if left:
+        raise ConvertError(
+            f"the checkpoint has {len(left)} tensors that its config.json does not account for ({name_some(left)});"
+            " converting without them would give another model"
+        )
+    return tuple(plans)
+
+
+def _sources(part: Part, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    if part.stacked is not None and part.stacked in tensors and part.sources[0] not in tensors:
+        return (part.stacked,)
+    return part.sources
+
+
+def _plan(part: Part, found: Sequence[Tensor], target: GGMLType) -> TensorPlan:
+    whole = len(found) == 1 and len(part.sources) > 1
+    expected = (len(part.sources), *part.source_shape) if whole else part.source_shape
+    for tensor in found:
+        if tensor.shape != expected:
+            raise ConvertError(
+                f"tensor {tensor.entry.name} has the shape {list(tensor.shape)},"
+                f" expected {list(expected)} by config.json"
+            )
+        if tensor.type is not found[0].type:
+            raise ConvertError(
+                f"tensor {tensor.entry.name} is of type {tensor.entry.dtype}, expected {found[0].entry.dtype}"
+                f" as {found[0].entry.name}, with which it is stacked"
+            )
+    rows: tuple[RowSource, ...] = tuple(tensor.rows(part.shape[-1]) for tensor in found)
+    return TensorPlan(part.name, part.shape, rows, Cast(GGMLType.F32 if part.as_f32 else target), part.transform)
+
+
+def canonical_names(checkpoint: Checkpoint, prefixes: Sequence[str], renamed: Mapping[str, str]) -> dict[str, Tensor]:
+    """The checkpoint's tensors by names without their prefix, endings in `renamed` replaced; no two may coincide."""
+    found: dict[str, Tensor] = {}
+    for original, tensor in checkpoint.tensors.items():
+        name = next((original.removeprefix(prefix) for prefix in prefixes if original.startswith(prefix)), original)
+        for old, new in renamed.items():
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        if name in found:
+            raise ConvertError(f"tensors {found[name].entry.name} and {original} are the same weight; expected one")
+        found[name] = tensor
+    return found
