@@ -50,6 +50,7 @@ class Kind:
     n_shards: int = 1
     tied: bool = False
     conv_bias: bool = True
+    attention_bias: bool = False
     regex: str = LLAMA3
     seed: int = 0
 
@@ -66,6 +67,7 @@ KINDS: Mapping[str, Kind] = {
     "latent": Kind(latent=64, n_shards=2, seed=1),
     "mtp": Kind(mtp=True, latent=64, dtype=torch.bfloat16, seed=2),
     "dense": Kind(pattern="M-M*-M-*", seed=3),
+    "dense-bias": Kind(pattern="M-*M-", attention_bias=True, regex=TEKKEN, seed=5),
     "dense-bf16": Kind(pattern="M-*-M-", hidden=256, mlp=512, dtype=torch.bfloat16, tied=True, n_shards=2, seed=4),
 }
 
@@ -79,7 +81,7 @@ def config_of(kind: Kind) -> dict[str, Any]:
         "mamba_num_heads": kind.mamba_heads, "mamba_head_dim": kind.mamba_head_dim, "n_groups": kind.groups,
         "ssm_state_size": kind.state, "conv_kernel": kind.kernel, "chunk_size": 16, "expand": 2,
         "intermediate_size": kind.mlp, "mlp_hidden_act": "relu2", "mamba_hidden_act": "silu",
-        "use_conv_bias": kind.conv_bias, "use_bias": False, "mlp_bias": False, "attention_bias": False,
+        "use_conv_bias": kind.conv_bias, "use_bias": False, "mlp_bias": False, "attention_bias": kind.attention_bias,
         "mamba_proj_bias": False, "norm_eps": 1e-05, "layer_norm_epsilon": 1e-05, "rope_theta": 10000,
         "max_position_embeddings": 4096, "tie_word_embeddings": kind.tied, "time_step_limit": [0.0, float("inf")],
         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "dtype": str(kind.dtype).removeprefix("torch."),
@@ -129,6 +131,9 @@ def _mixer(kind: Kind, letter: str, at: str) -> Iterator[tuple[str, tuple[int, .
         yield f"{at}.q_proj.weight", (queries, hidden)
         yield from ((f"{at}.{name}.weight", (keys, hidden)) for name in ("k_proj", "v_proj"))
         yield f"{at}.o_proj.weight", (hidden, queries)
+        if kind.attention_bias:
+            sizes = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": hidden}
+            yield from ((f"{at}.{name}.bias", (size,)) for name, size in sizes.items())
     elif letter == "-":
         yield f"{at}.up_proj.weight", (kind.mlp, hidden)
         yield f"{at}.down_proj.weight", (hidden, kind.mlp)
@@ -266,3 +271,21 @@ class Checkpoints:
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def demo_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The demo model's files by type, made as `nemotron demo` makes them."""
+    from nemotron_gguf.ui.demo import make
+
+    return make(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="session")
+def demo_q8(demo_files: Mapping[str, Path]) -> Path:
+    return demo_files["Q8_0"]
+
+
+@pytest.fixture(scope="session")
+def demo_q4(demo_files: Mapping[str, Path]) -> Path:
+    return demo_files["Q4_K_M"]

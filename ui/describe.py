@@ -46,7 +46,7 @@ def print_file(file: GGUFFile, with_tensors: bool) -> None:
     bits = 8 * sum(tensor.nbytes for tensor in file.tensors) / max(parameters, 1)
     console.say(f"{file.path}")
     console.say(
-        f"{printable(file.architecture) or 'no architecture'}, {parameters / 1e9:.3g} B parameters,"
+        f"{printable(file.architecture) or 'no architecture'}, {_count(parameters)} parameters,"
         f" {console.size(file.file_size)}, {bits:.2f} bits a weight, GGUF version {file.version}"
     )
     console.say("\nKeys")
@@ -62,6 +62,11 @@ def print_file(file: GGUFFile, with_tensors: bool) -> None:
             console.say(
                 f"  {printable(tensor.name):40} {tensor.type.name:8} {shape:>20}  {console.size(tensor.nbytes):>9}"
             )
+
+
+def _count(number: int) -> str:
+    """A number of weights as model cards give it: 31.6 B, 5.19 M."""
+    return f"{number / 1e9:.3g} B" if number >= 1e9 else f"{number / 1e6:.3g} M"
 
 
 def printable(text: str) -> str:
