@@ -2,6 +2,7 @@
 #
 #   make demo      from the demo checkpoint to a conversation in the terminal
 #   make test      ruff, mypy --strict, pytest
+#   make bench     convert and quantize against llama.cpp (minutes; run `make test` before)
 #   make setup     what `make demo` needs: a virtual environment, llama-cpp-python for this machine, the package
 #   make clean     remove .venv and everything built (wheels of llama.cpp stay in your cache)
 #
@@ -19,7 +20,7 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: demo test lint types pytest setup setup-dev clean
+.PHONY: demo test lint types pytest bench setup setup-dev clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -36,6 +37,9 @@ types: setup-dev
 
 pytest: setup-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: setup-dev
+	$(BIN)/python bench/pipeline.py $(BENCH_ARGS)
 
 setup: $(VENV)/installed llama
 
