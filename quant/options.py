@@ -20,7 +20,8 @@ class QuantizeOptions:
     """The options of llama-quantize: the file type and what overrules it.
 
     `tensor_types` are tried in order, the first that matches wins; `pure` gives every matrix the file type's base;
-    `leave_output_tensor` keeps the output matrix as it is; `allow_requantize` permits sources that are quantized.
+    `leave_output_tensor` keeps the output matrix as it is; `allow_requantize` permits sources that are quantized;
+    `dry_run` makes missing importance a note instead of an error, for a plan that is looked at and not carried out.
     """
 
     type: FileType
@@ -31,6 +32,7 @@ class QuantizeOptions:
     leave_output_tensor: bool = False
     pure: bool = False
     allow_requantize: bool = False
+    dry_run: bool = False
 
 
 def tensor_type(name: str) -> GGMLType:

@@ -12,6 +12,7 @@ from math import prod
 
 from nemotron_gguf.convert.cast import PLAIN
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan
+from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_values import Value, string, u32
 from nemotron_gguf.models.imatrix import Imatrix, ImatrixEntry
 from nemotron_gguf.quant.encode import Checked, Quantize
@@ -46,7 +47,7 @@ def plan_quantization(plan: FilePlan, options: QuantizeOptions) -> Quantization:
     choices = list(choose(((t.name, t.shape, t.type) for t in tensors), model, options))
     encoded = tuple(_encoded(tensor, choice, options) for tensor, choice in zip(tensors, choices, strict=True))
     metadata = _metadata(plan.metadata, options)
-    notes = (*_fallback_notes(tensors, choices), *_importance_notes(encoded, options.imatrix))
+    notes = (*_fallback_notes(tensors, choices, options), *_importance_notes(encoded, options))
     return Quantization(FilePlan(metadata, encoded, plan.alignment), notes)
 
 
@@ -70,22 +71,21 @@ def _encoded(tensor: TensorPlan, choice: Choice, options: QuantizeOptions) -> Te
         return replace(tensor, encoder=stored)
     _check_source(tensor, options)
     importance = _importance(tensor, options.imatrix)
-    if importance is None:
-        is_needed = needs_importance(tensor.name, choice.type, options.type) or choice.type in NEEDS_IMPORTANCE
-        if is_needed:
-            raise QuantError(
-                f"tensor {tensor.name} becomes garbage as {choice.type.name} without importance; give an importance"
-                " matrix that covers it with --imatrix, or choose another type"
-            )
-    quantize = Quantize(tensor.name, stored, choice.type, tensor.shape[-2], importance)
-    return replace(tensor, encoder=quantize)
+    if importance is None and not options.dry_run and _needs_importance(tensor, choice.type, options):
+        raise QuantError(
+            f"tensor {tensor.name} becomes garbage as {choice.type.name} without importance; give an importance"
+            " matrix that covers it with --imatrix, or choose another type"
+        )
+    return replace(tensor, encoder=Quantize(tensor.name, stored, choice.type, tensor.shape[-2], importance))
+
+
+def _needs_importance(tensor: TensorPlan, kind: GGMLType, options: QuantizeOptions) -> bool:
+    return kind in NEEDS_IMPORTANCE or needs_importance(tensor.name, kind, options.type)
 
 
 def _check_source(tensor: TensorPlan, options: QuantizeOptions) -> None:
     if len(tensor.shape) > 3:
-        raise QuantError(
-            f"tensor {tensor.name} of shape {list(tensor.shape)} has more dimensions than can be quantized"
-        )
+        raise QuantError(f"tensor {tensor.name} has shape {list(tensor.shape)}, at most 3 dimensions can be quantized")
     if tensor.type in PLAIN:
         return
     if tensor.type.is_quantized and not options.allow_requantize:
@@ -142,22 +142,42 @@ def _cut(text: str) -> Value:
     return string(raw.decode("utf-8", "surrogateescape"))
 
 
-def _fallback_notes(tensors: Iterable[TensorPlan], choices: Iterable[Choice]) -> list[str]:
-    """A sentence for each exchange of types, with the tensor's name where it is the embedding or the output."""
-    counts: Counter[str] = Counter()
+def _fallback_notes(tensors: Iterable[TensorPlan], choices: Iterable[Choice], options: QuantizeOptions) -> list[str]:
+    """A word for each explicit type that does not fit, and one for all the tensors that the mixture could not fit."""
+    notes: list[str] = []
+    others: Counter[tuple[str, str]] = Counter()
     for tensor, choice in zip(tensors, choices, strict=True):
-        if choice.type is not choice.wanted:
-            named = tensor.name if kind_of(tensor.name) in (Kind.TOKEN_EMBD, Kind.OUTPUT) else ""
-            rows = f"rows of {tensor.n_per_row} weights do not fit the blocks of {choice.wanted.name}"
-            counts[f"{named or 'tensors'}: {rows}, stored as {choice.type.name}"] += 1
-    return [note if note.startswith(("output", "token")) else f"{count} {note}" for note, count in counts.items()]
+        if choice.type is choice.wanted:
+            continue
+        if choice.wanted in _explicit_types(tensor.name, options):
+            notes.append(
+                f"{tensor.name} becomes {choice.type.name}, not {choice.wanted.name} as asked:"
+                f" its rows of {tensor.n_per_row} weights are no multiple of {choice.wanted.block_size}"
+            )
+        else:
+            others[choice.type.name, choice.wanted.name] += 1
+    if others:
+        parts = (f"{count} become {found} instead of {wanted}" for (found, wanted), count in others.items())
+        notes.append(f"rows that no block of the wanted type fits: {', '.join(parts)}")
+    return notes
 
 
-def _importance_notes(tensors: Iterable[TensorPlan], imatrix: Imatrix | None) -> list[str]:
-    if imatrix is None:
-        return []
-    bare = [t.name for t in tensors if isinstance(t.encoder, Quantize) and t.encoder.importance is None]
-    if not bare:
+def _explicit_types(name: str, options: QuantizeOptions) -> set[GGMLType | None]:
+    match kind_of(name):
+        case Kind.OUTPUT:
+            return {options.output_tensor_type}
+        case Kind.TOKEN_EMBD:
+            return {options.token_embedding_type, options.output_tensor_type}  # the latter where it serves as output
+        case _:
+            return set()
+
+
+def _importance_notes(tensors: Iterable[TensorPlan], options: QuantizeOptions) -> list[str]:
+    bare = [t for t in tensors if isinstance(t.encoder, Quantize) and t.encoder.importance is None]
+    needing = [t.name for t in bare if _needs_importance(t, t.type, options)]
+    if needing:
+        return [f"{len(needing)} tensors, {needing[0]} the first, need an importance matrix (--imatrix)"]
+    if options.imatrix is None or not bare:
         return []
     more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
-    return [f"the importance matrix says nothing of {bare[0]}{more}: quantized with all columns alike"]
+    return [f"the importance matrix says nothing of {bare[0].name}{more}: quantized with all columns alike"]
