@@ -240,6 +240,8 @@ def _attention(fields: Fields, hidden: int) -> Attention:
     if hidden % n_heads and hidden < n_heads:
         raise ConvertError(f"hidden_size is {hidden}, expected at least num_attention_heads, {n_heads}")
     head_dim = fields.size("head_dim", "attention_head_dim", maximum=1 << 16)
+    if head_dim % 2:
+        raise ConvertError(f"head_dim is {head_dim}, expected an even number: llama.cpp's files interleave its halves")
     return Attention(n_heads, n_kv_heads, head_dim, fields.flag("attention_bias", default=False))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -10,6 +10,7 @@ from nemotron_gguf.convert.cast import Cast
 from nemotron_gguf.convert.checkpoint import Checkpoint, Tensor, name_some
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.plan import RowSource, TensorPlan, Transform
+from nemotron_gguf.convert.rows import InterleavedHeads
 from nemotron_gguf.models.ggml import GGMLType
 
 MAX_LISTED = 3  # names in an error
@@ -19,8 +20,9 @@ MAX_LISTED = 3  # names in an error
 class Part:
     """One GGUF tensor: `sources`, each of `source_shape` in the checkpoint, are stacked and seen as `shape`.
 
-    `as_f32` says that llama.cpp wants it in F32 whatever the file's type. `stacked` is the name of one checkpoint
-    tensor that holds all the sources at once, for checkpoints that were saved that way.
+    `as_f32` says that llama.cpp wants it in F32 whatever the file's type. `transform` makes the change of values for
+    the sources' storage type. `interleave` is the rows of a head whose halves are interleaved. `stacked` is the name
+    of one checkpoint tensor that holds all the sources at once, for checkpoints that were saved that way.
     """
 
     name: str
@@ -28,7 +30,8 @@ class Part:
     sources: tuple[str, ...]
     source_shape: tuple[int, ...]
     as_f32: bool = False
-    transform: Transform | None = None
+    transform: Callable[[GGMLType], Transform] | None = None
+    interleave: int | None = None
     stacked: str | None = None
 
     def __post_init__(self) -> None:
@@ -87,7 +90,10 @@ def _plan(part: Part, found: Sequence[Tensor], target: GGMLType) -> TensorPlan:
                 f" as {found[0].entry.name}, with which it is stacked"
             )
     rows: tuple[RowSource, ...] = tuple(tensor.rows(part.shape[-1]) for tensor in found)
-    return TensorPlan(part.name, part.shape, rows, Cast(GGMLType.F32 if part.as_f32 else target), part.transform)
+    if part.interleave is not None:
+        rows = tuple(InterleavedHeads(source, part.interleave) for source in rows)
+    transform = part.transform(found[0].type) if part.transform else None
+    return TensorPlan(part.name, part.shape, rows, Cast(GGMLType.F32 if part.as_f32 else target), transform)
 
 
 def canonical_names(checkpoint: Checkpoint, prefixes: Sequence[str], renamed: Mapping[str, str]) -> dict[str, Tensor]:

@@ -182,7 +182,7 @@ def save_weights(folder: Path, tensors: Mapping[str, torch.Tensor], n_shards: in
         save_file(dict(tensors), folder / "model.safetensors", metadata={"format": "pt"})
         return
     names = list(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard in range(n_shards):
         file = f"model-{shard + 1:05}-of-{n_shards:05}.safetensors"
         part = names[shard::n_shards]

@@ -8,7 +8,9 @@ writes them (conversion/nemotron.py) and its loader expects them (src/models/nem
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,10 @@ from gguf import MODEL_TENSOR, TENSOR_NAMES
 
 from nemotron_gguf.convert.hparams import HParams, Layer
 from nemotron_gguf.convert.parts import Part
+from nemotron_gguf.convert.plan import Transform
+from nemotron_gguf.models.ggml import GGMLType
+
+Floats: TypeAlias = npt.NDArray[np.float32]
 
 PREFIXES = ("backbone.", "model.")  # the Hub's layout, and transformers 5's own
 RENAMED = {"mixer.gate.e_score_correction.bias": "mixer.gate.e_score_correction_bias"}
@@ -90,9 +96,11 @@ def _attention(hp: HParams, index: int, source: str) -> Iterator[Part]:
         (MODEL_TENSOR.ATTN_V, "v_proj", keys, hp.hidden),
         (MODEL_TENSOR.ATTN_OUT, "o_proj", hp.hidden, queries),
     ):
-        yield _matrix(tensor, index, f"{source}.{name}.weight", rows, columns)
+        interleave = a.head_dim if name in ("q_proj", "k_proj") else None
+        yield replace(_matrix(tensor, index, f"{source}.{name}.weight", rows, columns), interleave=interleave)
         if a.bias:
-            yield _vector(tensor, index, f"{source}.{name}.bias", rows, ".bias")
+            bias = _vector(tensor, index, f"{source}.{name}.bias", rows, ".bias")
+            yield replace(bias, transform=_interleaved(a.head_dim)) if interleave else bias
 
 
 def _mlp(hp: HParams, index: int, source: str) -> Iterator[Part]:
@@ -137,7 +145,10 @@ def _draft_head(hp: HParams, index: int) -> Iterator[Part]:
     yield _vector(MODEL_TENSOR.ATTN_NORM, index, f"{first}.norm.weight", hp.hidden)
     yield from _attention(hp, index, f"{first}.mixer")
     yield _vector(MODEL_TENSOR.ATTN_POST_NORM, index, f"{second}.norm.weight", hp.hidden)
-    yield from _experts(hp, index, f"{second}.mixer")
+    router = _name(MODEL_TENSOR.FFN_GATE_INP, index)
+    for part in _experts(hp, index, f"{second}.mixer"):
+        # llama.cpp's converter does not recognise this one router, and gives it the file's type
+        yield replace(part, as_f32=False) if part.name == router else part
     yield _vector(MODEL_TENSOR.NEXTN_SHARED_HEAD_NORM, index, f"{second}.final_layernorm.weight", hp.hidden)
 
 
@@ -165,9 +176,27 @@ def _stack(tensor: MODEL_TENSOR, index: int, source: str, name: str, shape: tupl
     return Part(_name(tensor, index), shape, sources, shape[1:], stacked=f"{source}.experts.{name}")
 
 
-def _minus_exp(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """A = −exp(A_log), `(n, 1) float32`. By torch, so that the last bit is the one that llama.cpp's converter gets."""
+def _minus_exp(source: GGMLType) -> Transform:
+    """A = −exp(A_log). By torch and, for F16, with its rounding, as llama.cpp's converter gets the same bits."""
+    return _minus_exp_f16 if source is GGMLType.F16 else _minus_exp_f32
+
+
+def _minus_exp_f32(values: Floats) -> Floats:
     import torch
 
-    result: npt.NDArray[np.float32] = (-torch.exp(torch.from_numpy(np.array(values)))).numpy()
+    result: Floats = (-torch.exp(torch.from_numpy(np.array(values)))).numpy()
     return result
+
+
+def _minus_exp_f16(values: Floats) -> Floats:
+    import torch
+
+    result: Floats = (-torch.exp(torch.from_numpy(np.array(values)).half())).float().numpy()
+    return result
+
+
+def _interleaved(head_dim: int) -> Callable[[GGMLType], Transform]:
+    """A bias in the order of the rows of its weight; one row `(1, n) float32`."""
+    return lambda _: (
+        lambda values: np.ascontiguousarray(values.reshape(-1, 2, head_dim // 2).swapaxes(1, 2).reshape(values.shape))
+    )
