@@ -54,8 +54,15 @@ class Context:
         self.tokens: list[int] = []
         self.cancelled = threading.Event()
         # called from within a computation on the CPU, so that a long prompt can be stopped at once
-        self._abort = llama.ggml_abort_callback(lambda _data: self.cancelled.is_set())
+        self._abort = llama.ggml_abort_callback(self._is_cancelled)
         self._never = llama.ggml_abort_callback()
+
+    def _is_cancelled(self, _data: object) -> bool:
+        try:
+            return self.cancelled.is_set()
+        except KeyboardInterrupt:  # ctypes would print and drop it
+            self.cancelled.set()
+            return True
 
     def read(self, prompt: Sequence[int]) -> int:
         """Bring the memory to exactly `prompt`; returns how many of its tokens were there already.

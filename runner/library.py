@@ -11,7 +11,7 @@ from typing import Any
 
 from nemotron_gguf.runner.errors import RunnerError
 
-_ERROR, _CONTINUED = 3, 5  # enum ggml_log_level (ggml/include/ggml.h)
+_ERROR, _CONTINUED = 4, 5  # enum ggml_log_level (ggml/include/ggml.h)
 
 
 class DeviceKind(IntEnum):

@@ -34,7 +34,9 @@ class ChatModel:
 
     def describe(self) -> str:
         """One line: what was loaded and what was chosen for it."""
-        return f"{self.name} · {self.file.file_size / 1e9:.2f} GB · {self.setup.describe()}"
+        size = self.file.file_size
+        shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+        return f"{self.name} · {shown} · {self.setup.describe()}"
 
     def conversation(
         self, *, system: str | None = None, tools: Sequence[Tool] = (), thinking: bool = True

@@ -7,7 +7,6 @@ src/llama-vocab.cpp, src/models/mamba-base.cpp); what libllama refuses by itself
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from nemotron_gguf.models.gguf_reader import GGUFFile, read_gguf
@@ -25,7 +24,7 @@ def inspect_model(path: str | Path) -> GGUFFile:
     Raises GGUFError for a file that is no sound GGUF, RunnerError for one that llama.cpp could not run.
     """
     file = read_gguf(path)
-    for rule in (_whole, _layers, _experts, _vocabulary, _special_tokens, _embedding, _rope, _mamba):
+    for rule in (_whole, _layers, _experts, _vocabulary, _special_tokens, _embedding, _numbers, _mamba):
         rule(file)
     return file
 
@@ -120,12 +119,16 @@ def _embedding(file: GGUFFile) -> None:
         raise _fail(file, f"token_embd.weight is {what}, expected {list(expected)} (tokens × embedding length)")
 
 
-def _rope(file: GGUFFile) -> None:
+def _numbers(file: GGUFFile) -> None:
     kind = file.get(f"{file.architecture}.rope.scaling.type")
     if kind is not None and kind not in ROPE_SCALING:
-        raise _fail(
-            file, f"{file.architecture}.rope.scaling.type is {kind!r}, expected one of {', '.join(ROPE_SCALING)}"
-        )
+        names = ", ".join(ROPE_SCALING)
+        raise _fail(file, f"{file.architecture}.rope.scaling.type is {kind!r}, expected one of {names}")
+    for key in file.metadata:
+        if key.endswith("epsilon"):
+            value = file.get(key)
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise _fail(file, f"{key} is {value!r}, expected a small number")
 
 
 def _mamba(file: GGUFFile) -> None:
@@ -133,11 +136,14 @@ def _mamba(file: GGUFFile) -> None:
     if not file.architecture.startswith("nemotron_h"):
         return
     inner, heads, groups = (count(file, f"ssm.{key}") for key in ("inner_size", "time_step_rank", "group_count"))
-    divides: Callable[[int, int], bool] = lambda part, whole: part > 0 and whole > 0 and whole % part == 0  # noqa: E731
-    if not (divides(heads, inner) and divides(groups, inner) and divides(groups, heads)):
+    if not (_divides(heads, inner) and _divides(groups, inner) and _divides(groups, heads)):
         raise _fail(file, f"Mamba's inner size {inner}, {heads} heads and {groups} groups do not divide each other")
     if count(file, "ssm.conv_kernel") < 2 or count(file, "ssm.state_size") < 1:
         raise _fail(file, "Mamba's convolution or state has no size")
     key, value = count(file, "attention.key_length", 0), count(file, "attention.value_length", 0)
     if key != value:
         raise _fail(file, f"attention.key_length is {key}, attention.value_length {value}, expected the same")
+
+
+def _divides(part: int, whole: int) -> bool:
+    return part > 0 and whole > 0 and whole % part == 0
