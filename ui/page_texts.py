@@ -1,0 +1,40 @@
+"""The words of the chat page, in English and Chinese."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+ENGLISH = {
+    "conversation": "Conversation",
+    "message": "Message",
+    "hint": "Type a message and press Enter",
+    "welcome": "Ask something. The model runs on this machine; nothing leaves it.",
+    "thinking": "Think first",
+    "send": "Send",
+    "stop": "Stop",
+    "clear": "New conversation",
+    "thinks": "Thinking …",
+    "thought": "Reasoning",
+    "busy": "The model is busy with an answer in another tab. Try again when it is finished.",
+}
+
+CHINESE = {
+    "conversation": "对话",
+    "message": "消息",
+    "hint": "输入消息，按回车发送",
+    "welcome": "请提问。模型在本机运行，任何内容都不会离开这台电脑。",
+    "thinking": "先思考",
+    "send": "发送",
+    "stop": "停止",
+    "clear": "新对话",
+    "thinks": "思考中……",
+    "thought": "思考过程",
+    "busy": "模型正在另一个标签页中回答，请稍后再试。",
+}
+
+TEXTS: dict[str, dict[str, str]] = {"en": ENGLISH, "zh": CHINESE, "zh-CN": CHINESE, "zh-TW": CHINESE}
+
+
+def words_for(accept_language: str) -> Mapping[str, str]:
+    """The words for a browser's `Accept-Language` header: Chinese where it is wanted first, else English."""
+    return CHINESE if accept_language.strip().lower().startswith("zh") else ENGLISH
