@@ -3,14 +3,13 @@
 from nemotron_gguf.quant.errors import QuantError
 from nemotron_gguf.quant.file_types import FILE_TYPES, FileType, file_type
 from nemotron_gguf.quant.options import QuantizeOptions, parse_tensor_type, tensor_type
-from nemotron_gguf.quant.plan import Quantization, plan_quantization
+from nemotron_gguf.quant.plan import plan_quantization
 from nemotron_gguf.quant.source import plan_of_file
 
 __all__ = [
     "FILE_TYPES",
     "FileType",
     "QuantError",
-    "Quantization",
     "QuantizeOptions",
     "file_type",
     "parse_tensor_type",

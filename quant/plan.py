@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from nemotron_gguf.convert.cast import PLAIN
@@ -28,16 +28,8 @@ QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
 MAX_OVERRIDE = 127  # bytes; llama-quantize carries the texts of its keys in a char[128]
 
 
-@dataclass(frozen=True)
-class Quantization:
-    """The plan of a quantized file, and what its maker should be told: one sentence a note."""
-
-    plan: FilePlan
-    notes: tuple[str, ...]
-
-
-def plan_quantization(plan: FilePlan, options: QuantizeOptions) -> Quantization:
-    """Choose every tensor's type and compose what makes it.
+def plan_quantization(plan: FilePlan, options: QuantizeOptions) -> FilePlan:
+    """Choose every tensor's type and compose what makes it; the result's notes are about that choice alone.
 
     Raises QuantError, before any weight is read, for what cannot be: a source already quantized, importance that is
     missing where a type needs it or that does not fit the tensor, rows that no type fits.
@@ -48,7 +40,7 @@ def plan_quantization(plan: FilePlan, options: QuantizeOptions) -> Quantization:
     encoded = tuple(_encoded(tensor, choice, options) for tensor, choice in zip(tensors, choices, strict=True))
     metadata = _metadata(plan.metadata, options)
     notes = (*_fallback_notes(tensors, choices, options), *_importance_notes(encoded, options))
-    return Quantization(FilePlan(metadata, encoded, plan.alignment), notes)
+    return FilePlan(metadata, encoded, plan.alignment, notes)
 
 
 def _without_leading_ones(tensor: TensorPlan) -> TensorPlan:

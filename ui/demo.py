@@ -53,7 +53,7 @@ def make(folder: Path) -> dict[str, Path]:
     with open_checkpoint(CHECKPOINT) as checkpoint:
         plan = plan_conversion(checkpoint)
         plans = {"BF16": plan}
-        plans |= {name: plan_quantization(plan, QuantizeOptions(type=file_type(name))).plan for name in TYPES}
+        plans |= {name: plan_quantization(plan, QuantizeOptions(type=file_type(name))) for name in TYPES}
         outputs = {name: Output(planned, folder / default_name(checkpoint, name)) for name, planned in plans.items()}
         with console.progress_bar("Converting and quantizing the demo model") as progress:
             write_files(tuple(outputs.values()), force=True, progress=progress)

@@ -96,12 +96,12 @@ def quantize(
     from nemotron_gguf.quant import plan_of_file, plan_quantization
 
     options = _quantize_options(file_type, chosen)
-    result = plan_quantization(plan_of_file(source), options)
-    _notes(result.notes)
+    plan = plan_quantization(plan_of_file(source), options)
+    _notes(plan.notes)
     target = _target(out, source.parent, _quantized_name(source, options.type.name))
     if target.exists() and target.samefile(source):
         raise typer.BadParameter(f"{target} is the file to be read; choose another name", param_hint="OUT.gguf")
-    _make([(result.plan, target)], f"Quantizing to {options.type.name}", threads, force, dry_run, as_json)
+    _make([(plan, target)], f"Quantizing to {options.type.name}", threads, force, dry_run, as_json)
 
 
 def build(
@@ -134,12 +134,13 @@ def build(
 
     options = [_quantize_options(name, chosen) for name in file_types]
     checkpoint = open_checkpoint(source)
-    plan = plan_conversion(checkpoint, "auto")
+    converted = plan_conversion(checkpoint, "auto")
+    _notes(converted.notes)
     jobs = []
     for option in options:
-        result = plan_quantization(plan, option)
-        _notes(result.notes)
-        jobs.append((result.plan, out_dir / default_name(checkpoint, option.type.name)))
+        plan = plan_quantization(converted, option)
+        _notes(plan.notes)
+        jobs.append((plan, out_dir / default_name(checkpoint, option.type.name)))
     if not dry_run:
         out_dir.mkdir(parents=True, exist_ok=True)
     _make(jobs, f"Building {', '.join(option.type.name for option in options)}", threads, force, dry_run, as_json)
@@ -212,6 +213,7 @@ def _quantize_options(name: str, chosen: Mapping[str, Any]) -> QuantizeOptions:
             pure=chosen["pure"],
             allow_requantize=chosen["allow_requantize"],
             imatrix=read_imatrix(chosen["imatrix"]) if chosen["imatrix"] else None,
+            dry_run=chosen["dry_run"],
         )
     except QuantError as error:
         raise typer.BadParameter(str(error)) from error

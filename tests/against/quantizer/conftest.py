@@ -247,7 +247,7 @@ class Workshop:
         """What this package makes; `more` holds fields of QuantizeOptions."""
         imatrix = read_imatrix(importance.path) if importance else None
         options = QuantizeOptions(file_type(name), imatrix=imatrix, **more)
-        write_files([Output(plan_quantization(plan_of_file(source), options).plan, target)], threads=threads)
+        write_files([Output(plan_quantization(plan_of_file(source), options), target)], threads=threads)
         return target.read_bytes()
 
     def assert_same(self, found: bytes, expected: bytes) -> None:

@@ -110,11 +110,11 @@ def test_real_shapes(workshop: Workshop, real_model: Path, name: str, with_imatr
         return
     expected = [(tensor, (new or old).upper()) for tensor, old, new in LINE.findall(answer.log)]
     assert len(expected) == 401
-    plan = plan_quantization(plan_of_file(real_model), options).plan
+    plan = plan_quantization(plan_of_file(real_model), options)
     assert [(tensor.name, tensor.type.name) for tensor in plan.tensors] == expected
 
 
 def test_size_of_q4_k_m(real_model: Path) -> None:
     """The stock Q4_K_M of the 30B is 24.507 GB: too large for a card of 24 GB with any context."""
-    plan = plan_quantization(plan_of_file(real_model), QuantizeOptions(file_type("Q4_K_M"))).plan
+    plan = plan_quantization(plan_of_file(real_model), QuantizeOptions(file_type("Q4_K_M")))
     assert round(plan.header.file_size / 1e9, 3) == 24.507
