@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from nemotron_gguf.runner import (
-    Answer,
-    ChatModel,
-    Conversation,
-    Done,
-    EngineBusyError,
-    Reasoning,
-    RunnerError,
-    Settings,
-    open_model,
-)
+from nemotron_gguf.runner import ChatModel, Conversation, RunnerError, Settings, open_model
 from nemotron_gguf.ui import console
 from nemotron_gguf.ui.page_texts import TEXTS, words_for
+from nemotron_gguf.ui.page_turns import take_turn
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 7860
 PORTS_TRIED = 20
-REDRAW = 0.05  # seconds between two states of an answer that are sent to the browser
 LONGEST_MESSAGE = 200_000  # characters
 
 # nothing on the page, a picture in an answer included, may reach another machine
@@ -34,9 +23,6 @@ CONTENT_POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; frame-ancestors 'none';"
     " form-action 'self'; base-uri 'self'"
 )
-
-Row = dict[str, Any]
-"""A message as the page's chatbot shows it: role, content, and a title in `metadata` for what is folded."""
 
 
 def serve(
@@ -89,15 +75,15 @@ def import_gradio() -> Any:
 def build(model: ChatModel, *, system: str | None = None, thinking: bool = True) -> Any:
     """The page, a `gradio.Blocks`, ready to be launched."""
     gr = import_gradio()
-    text = _i18n(gr)
+    text = gr.I18n(**TEXTS)
     with gr.Blocks(title=model.name, analytics_enabled=False, fill_height=True) as page:
         gr.Markdown(f"### {_plain(model.name)}\n{_plain(model.setup.describe())}", elem_id="about")
         chatbot = gr.Chatbot(
             label=text("conversation"),
+            placeholder=text("welcome"),
             elem_id="chat",
             scale=1,
             min_height=240,
-            placeholder=text("welcome"),
             buttons=["copy"],
         )
         message = gr.Textbox(
@@ -108,35 +94,80 @@ def build(model: ChatModel, *, system: str | None = None, thinking: bool = True)
             max_length=LONGEST_MESSAGE,
         )
         with gr.Row(elem_id="buttons"):
+            can_switch = model.template.has_switch
             switch = gr.Checkbox(
-                thinking,
-                label=text("thinking"),
-                elem_id="thinking",
-                interactive=model.template.has_switch,
-                min_width=120,
+                thinking, label=text("thinking"), elem_id="thinking", interactive=can_switch, min_width=120
             )
             send = gr.Button(text("send"), variant="primary", elem_id="send", min_width=80)
             stop = gr.Button(text("stop"), variant="stop", elem_id="stop", interactive=False, min_width=80)
             clear = gr.Button(text("clear"), elem_id="clear", min_width=80)
-        visit = gr.State(None)
-
-        def ask(said: str, kept: Conversation | None, think: bool, request: Any) -> Iterator[Any]:
-            conversation = kept or model.conversation(system=system)
-            conversation.thinking = think
-            words = words_for(request.headers.get("accept-language", ""))
-            for box, rows, busy in turn(conversation, said, words, gr.Warning):
-                buttons = [gr.Button(interactive=on) for on in (not busy, busy, not busy)]
-                yield box, rows, conversation, *buttons
-
-        ask.__annotations__["request"] = gr.Request  # how Gradio knows what to hand over; not there at import time
-        everything = {"api_visibility": "private", "show_progress": "hidden"}
-        outputs = [message, chatbot, visit, send, stop, clear]
-        gr.on(
-            [message.submit, send.click], ask, [message, visit, switch], outputs, concurrency_limit=None, **everything
-        )
-        stop.click(_stop, visit, None, queue=False, **everything)
-        clear.click(lambda: ("", [], None), None, [message, chatbot, visit], queue=False, **everything)
+        visit = gr.State(None)  # this tab's conversation, once it has begun
+        _connect(gr, _Handlers(gr, model, system), _Parts(chatbot, message, switch, send, stop, clear, visit))
     return page
+
+
+class _Parts(NamedTuple):
+    """The page's components."""
+
+    chatbot: Any
+    message: Any
+    switch: Any
+    send: Any
+    stop: Any
+    clear: Any
+    visit: Any
+
+
+def _connect(gr: Any, handlers: _Handlers, parts: _Parts) -> None:
+    """Say what happens when something is pressed."""
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    outputs = [parts.message, parts.chatbot, parts.visit, parts.send, parts.stop]
+    asked = gr.on(
+        [parts.message.submit, parts.send.click],
+        handlers.ask,
+        [parts.message, parts.visit, parts.switch],
+        outputs,
+        concurrency_limit=None,  # a second tab shall hear that the model is busy, not wait without a word
+        **quiet,
+    )
+    parts.stop.click(handlers.stop, parts.visit, None, queue=False, **quiet)
+    gr.on(
+        [parts.clear.click, parts.chatbot.clear],
+        handlers.clear,
+        parts.visit,
+        outputs,
+        queue=False,
+        cancels=asked,
+        **quiet,
+    )
+
+
+class _Handlers:
+    """What the buttons do; each tab's conversation is handed in and out."""
+
+    def __init__(self, gr: Any, model: ChatModel, system: str | None) -> None:
+        self.gr, self.model, self.system = gr, model, system
+        # how Gradio knows that the request is wanted; at import time it is not there to be named
+        type(self).ask.__annotations__["request"] = gr.Request
+
+    def ask(self, said: str, visit: Conversation | None, think: bool, request: Any) -> Iterator[tuple[Any, ...]]:
+        conversation = visit or self.model.conversation(system=self.system)
+        conversation.thinking = think
+        words = words_for(request.headers.get("accept-language", ""))
+        for state in take_turn(conversation, said, words, self.gr.Warning):
+            yield state.box, state.rows, conversation, *self._buttons(state.answering)
+
+    def stop(self, visit: Conversation | None) -> None:
+        if visit:
+            visit.stop()
+
+    def clear(self, visit: Conversation | None) -> tuple[Any, ...]:
+        self.stop(visit)
+        return "", [], None, *self._buttons(False)
+
+    def _buttons(self, answering: bool) -> tuple[Any, Any]:
+        """Send and Stop."""
+        return self.gr.Button(interactive=not answering), self.gr.Button(interactive=answering)
 
 
 def launch(page: Any, port: int, *, wait: bool) -> None:
@@ -175,71 +206,6 @@ class _Policy:
             await send(message)
 
         await self.app(scope, receive, send_with_policy if scope["type"] == "http" else send)
-
-
-def _i18n(gr: Any) -> Any:
-    return gr.I18n(**TEXTS)
-
-
-def _stop(conversation: Conversation | None) -> None:
-    if conversation:
-        conversation.stop()
-
-
-def turn(
-    conversation: Conversation, said: str, words: Mapping[str, str], warn: Any
-) -> Iterator[tuple[str, list[Row], bool]]:
-    """One question and its answer, as states of the page: the message box, the rows, whether an answer is under way.
-
-    Where it fails, `warn` is called with the reason and the question is back in the box.
-    """
-    if not said.strip():
-        yield said, rows(conversation.messages, words), False
-        return
-    conversation.add_user(said)
-    thought, spoken, drawn = "", "", 0.0
-    yield "", rows(conversation.messages, words), True
-    try:
-        for event in conversation.reply():
-            if isinstance(event, Reasoning):
-                thought += event.text
-            elif isinstance(event, Answer):
-                spoken += event.text
-            elif isinstance(event, Done):
-                break
-            if time.monotonic() - drawn > REDRAW:
-                drawn = time.monotonic()
-                yield "", rows(conversation.messages, words) + answer_rows(thought, spoken, words, False), True
-    except RunnerError as error:
-        warn(words["busy"] if isinstance(error, EngineBusyError) else str(error))
-        said = conversation.undo()
-        yield said, rows(conversation.messages, words), False
-        return
-    yield "", rows(conversation.messages, words), False
-
-
-def rows(messages: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> list[Row]:
-    """A conversation's messages as the chatbot shows them."""
-    shown: list[Row] = []
-    for message in messages:
-        if message["role"] == "assistant":
-            shown += answer_rows(message.get("reasoning_content", ""), message["content"], words, True)
-        else:
-            shown.append({"role": message["role"], "content": message["content"]})
-    return shown
-
-
-def answer_rows(thought: str, spoken: str, words: Mapping[str, str], finished: bool) -> list[Row]:
-    """An answer: the reasoning as a row of its own, open while it grows and folded once the answer begins."""
-    shown: list[Row] = []
-    if thought:
-        over = finished or bool(spoken)
-        title = words["thought"] if over else words["thinks"]
-        metadata = {"title": title, "status": "done" if over else "pending"}
-        shown.append({"role": "assistant", "content": thought, "metadata": metadata})
-    if spoken or not thought:
-        shown.append({"role": "assistant", "content": spoken})
-    return shown
 
 
 def _plain(text: str) -> str:

@@ -15,6 +15,7 @@ ENGLISH = {
     "clear": "New conversation",
     "thinks": "Thinking …",
     "thought": "Reasoning",
+    "cut": "The answer was cut short: there is no room for more tokens.",
     "busy": "The model is busy with an answer in another tab. Try again when it is finished.",
 }
 
@@ -29,6 +30,7 @@ CHINESE = {
     "clear": "新对话",
     "thinks": "思考中……",
     "thought": "思考过程",
+    "cut": "回答被截断：没有空间容纳更多词元了。",
     "busy": "模型正在另一个标签页中回答，请稍后再试。",
 }
 
