@@ -33,6 +33,7 @@ from nemotron_gguf.models.gguf_reader import read_gguf
 
 AGAINST = Path(__file__).parent.parent / "tests" / "against"
 HIDDEN, WIDTH, SHARED, VOCAB = 2688, 1856, 3712, 32768
+PIECE = 1 << 20  # weights made at a time
 HEADS, HEAD_DIM, GROUPS, STATE, KERNEL = 64, 64, 8, 128, 4
 
 
@@ -100,21 +101,26 @@ def make_checkpoint(folder: Path, layers: str, n_experts: int) -> int:
     rng = np.random.default_rng(0)
     with (folder / "model.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
-        for _, shape in listed:
-            values = rng.standard_normal(prod(shape), dtype=np.float32) * np.float32(0.02)
+        # in small pieces: a child begins with the peak of its parent's memory, which would hide its own
+        for count in (min(PIECE, prod(shape) - start) for _, shape in listed for start in range(0, prod(shape), PIECE)):
+            values = rng.standard_normal(count, dtype=np.float32) * np.float32(0.02)
             file.write(to_bf16(values.reshape(1, -1)).tobytes())
     return end // 2
 
 
-def run(command: Sequence[str | Path]) -> Run:
-    """Run a command to its end, its words hidden; a failure ends the benchmark."""
+def run(command: Sequence[str | Path], job: Path) -> Run:
+    """Run a command to its end, its words hidden and `job` as its input; a failure ends the benchmark."""
     started = time.monotonic()
-    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    parts = [str(part) for part in command]
+    with (
+        job.open("rb") as given,
+        subprocess.Popen(parts, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process,
+    ):
         output = process.stdout.read() if process.stdout else b""
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started
-    if process.returncode:
+    if process.returncode or (b'"code": ' in output and b'"code": 0' not in output):  # the quantizer's word on its job
         sys.exit(f"{command} failed:\n{output.decode(errors='replace')[-2000:]}")
     return Run(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
@@ -139,14 +145,13 @@ def commands(work: Path, kind: str, threads: int) -> dict[str, list[str | Path]]
     (work / "convert.json").write_text(json.dumps([convert_job]))
     params = {"nthread": threads, "ftype": file_type(kind).number}
     target = str(work / "reference-quantized.gguf")
-    (work / "quantize.json").write_text(
-        json.dumps([{"source": str(work / "ours.gguf"), "target": target, "params": params}])
-    )
+    quantize_job = {"source": str(work / "ours.gguf"), "target": target, "params": params}
+    (work / "quantize.json").write_text(json.dumps(quantize_job) + "\n")
     n = ["--threads", str(threads), "--force"]
     return {
         "convert: llama.cpp": [sys.executable, AGAINST / "llama_convert.py", reference, work / "convert.json"],
         "convert: ours": [*nemotron, "convert", source, work / "ours.gguf", *n],
-        "quantize: llama.cpp": [sys.executable, AGAINST / "quantizer" / "llama_quantize.py", work / "quantize.json"],
+        "quantize: llama.cpp": [sys.executable, AGAINST / "quantizer" / "llama_quantize.py"],
         "quantize: ours": [*nemotron, "quantize", work / "ours.gguf", work / "quantized.gguf", "--type", kind, *n],
         "build: ours": [*nemotron, "build", source, "--type", kind, "--out-dir", work / "built", *n],
     }
@@ -183,7 +188,7 @@ def main() -> None:
         runs: dict[str, list[Run]] = {title: [] for title in planned}
         for _ in range(chosen.rounds):
             for title, command in planned.items():
-                runs[title].append(run(command))
+                runs[title].append(run(command, work / "quantize.json"))
         print(f"{weights / 1e9:.2f} B weights in BF16, {chosen.type}, {chosen.threads} threads, {chosen.rounds} rounds")
         for title, measured in runs.items():
             seconds = statistics.median(one.seconds for one in measured)
