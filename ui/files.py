@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -48,7 +48,9 @@ def register(app: typer.Typer) -> None:
 def convert(
     source: Source,
     out: Annotated[Path | None, typer.Argument(metavar="OUT.gguf", help="File or folder to write.")] = None,
-    outtype: Annotated[str, typer.Option(metavar="auto|f32|f16|bf16", help="auto keeps the precision.")] = "auto",
+    outtype: Annotated[
+        Literal["auto", "f32", "f16", "bf16"], typer.Option(case_sensitive=False, help="auto keeps the precision.")
+    ] = "auto",
     threads: Threads = None,
     force: Force = False,
     dry_run: DryRun = False,
@@ -62,9 +64,9 @@ def convert(
     """
     from nemotron_gguf.convert import default_name, open_checkpoint, plan_conversion
 
-    choice = _one_of("--outtype", outtype, ("auto", "f32", "f16", "bf16"))
     checkpoint = open_checkpoint(source)
-    plan = plan_conversion(checkpoint, choice)
+    plan = plan_conversion(checkpoint, outtype)
+    _notes(plan.notes)
     target = _target(out, Path(), default_name(checkpoint, _main_type(plan)))
     _make([(plan, target)], "Converting", threads, force, dry_run, as_json)
 
@@ -222,12 +224,6 @@ def _quantize_options(name: str, chosen: Mapping[str, Any]) -> QuantizeOptions:
 def _notes(notes: Sequence[str]) -> None:
     for line in notes:
         console.note(line)
-
-
-def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
-    if value.lower() not in allowed:
-        raise typer.BadParameter(f"{value!r} is none of {', '.join(allowed)}", param_hint=option)
-    return value.lower()
 
 
 def _target(out: Path | None, folder: Path, name: str) -> Path:

@@ -156,7 +156,7 @@ def test_a_cut_connection_is_resumed_or_fails_in_one_line(hub: Hub, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("status", "code", "words"),
-    [(403, "GatedRepo", "accept its licence"), (404, "RepoNotFound", "no repository"), (500, "", "finished files are kept")],
+    [(403, "GatedRepo", "accept its licence"), (404, "RepoNotFound", "no repository"), (500, "", "files are kept")],
 )
 def test_a_refusal_is_one_line(hub: Hub, tmp_path: Path, status: int, code: str, words: str) -> None:
     hub.refuse = (status, code)
