@@ -85,16 +85,19 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(source: str | Path, *, revision: str | None = None, progress: bool = True) -> Checkpoint:
+def open_checkpoint(
+    source: str | Path, *, revision: str | None = None, name: str | None = None, progress: bool = True
+) -> Checkpoint:
     """Open a local folder, or a Hub repository `org/name[@revision]`, which is downloaded into the Hub's cache.
 
-    `progress` shows the download's bars. Raises ConvertError, in one line, for everything that is not as it must be:
-    a missing file, a header that does not fit its file, quantized weights, pickled weights.
+    `name` is what to call the model, by default its repository or folder; `progress` shows the download's bars. Raises
+    ConvertError, in one line, for everything that is not as it must be: a missing file, a header that does not fit its
+    file, quantized weights, pickled weights.
     """
     place = parse_source(source, revision)
     folder = place.folder or download(place, progress)
     repo_id = place.repo_id
-    name = repo_id.rpartition("/")[2] if repo_id else folder.resolve().name
+    name = name or (repo_id.rpartition("/")[2] if repo_id else folder.resolve().name)
     if not folder.joinpath("config.json").is_file():
         raise ConvertError(
             f"{folder} has no config.json; give the folder of a checkpoint, or a Hub repository org/name"

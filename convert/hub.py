@@ -28,13 +28,14 @@ def parse_source(source: str | Path, revision: str | None = None) -> Place:
     """Tell a folder from a repository; an existing folder comes first. Raises ConvertError for what is neither."""
     try:
         path = Path(source).expanduser()
-        if path.is_dir():
+        if path.is_dir() and source != "":
             if revision:
                 raise ConvertError(f"{source} is a local folder, which has no revision {revision}; leave it out")
             return Place(folder=path)
         is_file = path.is_file()
     except (OSError, ValueError, RuntimeError) as error:
-        raise ConvertError(f"{str(source)[:200]!r} is no usable path: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConvertError(f"{str(source)[:200]!r} is no usable path: {reason}") from None
     if is_file:
         raise ConvertError(f"{source} is a file, expected the checkpoint's folder or a Hub repository org/name")
     match = _REPO.fullmatch(str(source))

@@ -18,7 +18,6 @@ from nemotron_gguf.models.gguf_values import Value, ValueType, array, string
 
 MAX_TOKEN = 4096  # characters; the longest token of the family has a few hundred
 MAX_ADDED = 1_000_000
-VOCAB_MULTIPLE = 8  # llama.cpp's converter fills the token list up to it
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,9 @@ def vocab_keys(checkpoint: Checkpoint, n_vocab: int) -> tuple[dict[str, Value], 
     tokenizer = read_object(path, limit=256 << 20)
     model = _model(tokenizer)
     vocab, added = _vocab(model), _added(tokenizer)
-    tokens, types = _tokens(vocab, added, -(-n_vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE)
+    # llama.cpp's converter fills the list up to a multiple of 8, which all published models have anyway; where a model
+    # has not, only a list as long as the embeddings makes a file that loads
+    tokens, types = _tokens(vocab, added, n_vocab)
     merges = _merges(model)
     pre = pretokenizer_name(tokenizer.get("pre_tokenizer"))
     config = read_optional(checkpoint.file("tokenizer_config.json"))
