@@ -75,7 +75,7 @@ def _very_low(name: str, number: int, base: T, embedding: T, some: T, attn_outpu
         (K, eight_experts, T.Q4_K),
         (DOWN, first_eighth_met, some),
         (OUT, eight_experts, T.Q5_K),
-        (OUT, always, attn_output or base),
+        *(((OUT, always, attn_output),) if attn_output else ()),
     )
     return FileType(name, number, base, rules, T.Q5_K, very_low=True)
 

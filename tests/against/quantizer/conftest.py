@@ -42,6 +42,7 @@ class Sizes:
     pattern: str = "EEM*EM*EM*EME*EE"
     storage: str = "BF16"
     is_tied: bool = False
+    is_gated: bool = False
 
 
 ALIGNED = Sizes()
@@ -49,7 +50,8 @@ UNALIGNED = Sizes(hidden=224, expert=96, shared=160, inner=320, storage="F32")
 DENSE = Sizes(architecture="nemotron_h", n_experts=0, pattern="--M*-M*-M*-M-*--", storage="F16")
 EIGHT = Sizes(n_experts=8, pattern="*E*EM*E*E*E*E*EE", is_tied=True)
 ODD = Sizes(hidden=272, expert=80, shared=48, inner=200, n_experts=2)
-MODELS = {"aligned": ALIGNED, "unaligned": UNALIGNED, "dense": DENSE, "eight": EIGHT, "odd": ODD}
+GATED = Sizes(architecture="nemotron_h", n_experts=0, pattern="*-*-*-*-*-*-*-*-", is_gated=True)
+MODELS = {"gated": GATED, "aligned": ALIGNED, "unaligned": UNALIGNED, "dense": DENSE, "eight": EIGHT, "odd": ODD}
 
 
 def shapes(sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -70,6 +72,8 @@ def shapes(sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
             parts |= {**heads, "attn_output.weight": (rows, sizes.inner)}
         elif letter == "-":
             parts |= {"ffn_up.weight": (rows, n), "ffn_down.weight": (rows, sizes.expert)}
+            if sizes.is_gated:
+                parts |= {"ffn_gate.weight": (rows, n)}
         else:
             parts |= {"ffn_gate_inp.weight": (sizes.n_experts, n), "exp_probs_b.bias": (sizes.n_experts,)}
             parts |= {"ffn_up_exps.weight": (sizes.n_experts, rows, n), "ffn_up_shexp.weight": (rows, n)}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("with_imatrix", [False, True], ids=["plain", "imatrix"])
 @pytest.mark.parametrize("name", [kind.name for kind in FILE_TYPES])
-@pytest.mark.parametrize("model", ["aligned", "unaligned", "dense", "eight", "odd"])
+@pytest.mark.parametrize("model", ["aligned", "unaligned", "dense", "gated", "eight", "odd"])
 def test_every_file_type(workshop: Workshop, model: str, name: str, with_imatrix: bool, tmp_path: Path) -> None:
     """The whole file equals llama.cpp's; where llama.cpp refuses, so do we, and leave nothing behind."""
     source, importance = workshop.model(model), workshop.importance(model) if with_imatrix else None

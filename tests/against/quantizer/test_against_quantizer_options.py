@@ -23,6 +23,7 @@ from nemotron_gguf.quant import (
     plan_of_file,
     plan_quantization,
 )
+from nemotron_gguf.quant.ggml_base import ENCODABLE
 
 if TYPE_CHECKING:
     from nemotron_gguf.tests.against.quantizer.conftest import Importance, Workshop
@@ -61,6 +62,15 @@ def test_options(workshop: Workshop, case: str, model: str, name: str, tmp_path:
     source = workshop.model(model)
     answer = workshop.llama(source, tmp_path / "llama.gguf", name, **theirs)
     workshop.assert_same(workshop.ours(source, tmp_path / "ours.gguf", name, **mine), answer.data)
+
+
+@pytest.mark.parametrize("kind", sorted(ENCODABLE), ids=lambda kind: kind.name)
+def test_every_tensor_type(workshop: Workshop, kind: GGMLType, tmp_path: Path) -> None:
+    """Each type that a tensor can be stored in, those that no file type uses included, with importance."""
+    source, importance = workshop.model("aligned"), workshop.importance("aligned")
+    mine, theirs = both({"tensor_types": (f"_exps={kind.name}", f"attn_q={kind.name}")})
+    answer = workshop.llama(source, tmp_path / "llama.gguf", "Q8_0", importance, **theirs)
+    workshop.assert_same(workshop.ours(source, tmp_path / "ours.gguf", "Q8_0", importance, **mine), answer.data)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
