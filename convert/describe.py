@@ -60,8 +60,8 @@ def _sampling(checkpoint: Checkpoint) -> dict[str, Value]:
             raise ConvertError(
                 f"generation_config.json has {' or '.join(names)} = {str(number)[:40]}, expected a number"
             )
-        if not 0 <= number < 1 << 31:
-            raise ConvertError(f"generation_config.json has {' or '.join(names)} = {number}, expected 0 or more")
+        if abs(number) >= 1 << 31:
+            raise ConvertError(f"generation_config.json has {names[0]} = {str(number)[:40]}, expected a 32-bit number")
         keys[key] = Value(kind, int(number) if kind is ValueType.INT32 else float(number))
     return keys
 
@@ -124,8 +124,10 @@ def _plain(card: Mapping[object, object]) -> Object:
 
 def _simple(value: object) -> bool:
     if isinstance(value, dict):
-        return all(isinstance(item, str) for item in [*value.keys(), *value.values()])
-    return isinstance(value, str | int | float)
+        return all(isinstance(item, str) and _simple(item) for item in [*value.keys(), *value.values()])
+    if isinstance(value, str):
+        return not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return isinstance(value, int | float)
 
 
 def _card_keys(found: Mapping[str, object]) -> Iterator[tuple[str, Value]]:

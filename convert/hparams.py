@@ -6,35 +6,18 @@ Two layouts are read: the Hub's (`hybrid_override_pattern`, a letter a layer) an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from math import inf
 
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.fields import Fields, brief, wrong
+from nemotron_gguf.convert.fields import Fields, brief
 from nemotron_gguf.convert.json_files import Object
+from nemotron_gguf.convert.layers import MAX_LAYERS, Layer, read_layers, read_pattern
 
 ARCHITECTURE = "NemotronHForCausalLM"
 MODEL_TYPE = "nemotron_h"
-MAX_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
 MAX_EXPERTS = 1024  # llama.cpp's LLAMA_MAX_EXPERTS
 
-
-class Layer(Enum):
-    """Kind of a layer, by its letter in `hybrid_override_pattern`."""
-
-    MAMBA = "M"
-    ATTENTION = "*"
-    MOE = "E"
-    MLP = "-"
-
-
-_WORDS = {
-    "mamba": Layer.MAMBA, "linear_attention": Layer.MAMBA,
-    "attention": Layer.ATTENTION, "full_attention": Layer.ATTENTION,
-    "moe": Layer.MOE, "mlp": Layer.MLP,
-}  # fmt: skip
 
 _MTP = (Layer.ATTENTION, Layer.MOE)  # the one pattern of a draft head that llama.cpp has a graph for
 
@@ -121,7 +104,7 @@ def read_hparams(config: Object) -> HParams:
     """Read and check a config; raises ConvertError for what is missing, absurd, contradictory or not supported."""
     _check_family(config)
     fields = Fields(config)
-    layers = _layers(fields)
+    layers = read_layers(fields)
     _check_fixed(fields)
     is_moe = Layer.MOE in layers
     if is_moe and Layer.MLP in layers:
@@ -132,7 +115,7 @@ def read_hparams(config: Object) -> HParams:
     return HParams(
         layers=layers,
         hidden=hidden,
-        vocab=fields.size("vocab_size"),
+        vocab=fields.size("vocab_size", maximum=1 << 22),
         context=fields.size("max_position_embeddings", maximum=1 << 31)
         if fields.has("max_position_embeddings")
         else None,
@@ -160,55 +143,6 @@ def _check_family(config: Object) -> None:
             f"config.json names the architecture {found}, expected {ARCHITECTURE}"
             " (Nemotron 3, Nemotron Nano v2, Nemotron-H); other models are not converted"
         )
-
-
-def _layers(fields: Fields) -> tuple[Layer, ...]:
-    layers = _pattern(fields, ("hybrid_override_pattern", "layers_block_type", "layer_types"))
-    if layers is None:
-        raise ConvertError(
-            "config.json lacks hybrid_override_pattern or layers_block_type: which layer is of what kind"
-        )
-    if not 0 < len(layers) <= MAX_LAYERS:
-        raise ConvertError(f"the layer pattern has {len(layers)} layers, llama.cpp runs 1 to {MAX_LAYERS}")
-    if Layer.MAMBA not in layers:
-        raise ConvertError("the layer pattern has no Mamba layer (M), expected a hybrid of Mamba and attention")
-    claimed = fields.config.get("num_hidden_layers")
-    if claimed is not None and claimed != len(layers):
-        raise ConvertError(
-            f"config.json contradicts itself: num_hidden_layers is {brief(claimed)},"
-            f" the layer pattern has {len(layers)}"
-        )
-    return layers
-
-
-def _pattern(fields: Fields, keys: Sequence[str]) -> tuple[Layer, ...] | None:
-    found: tuple[str, tuple[Layer, ...]] | None = None
-    for key in keys:
-        value = fields.config.get(key)
-        if value is None:
-            continue
-        layers = tuple(_layer(key, index, item) for index, item in enumerate(_items(key, value)))
-        if found and found[1] != layers:
-            raise ConvertError(f"config.json contradicts itself: {found[0]} and {key} name different layers")
-        found = (key, layers)
-    return found[1] if found else None
-
-
-def _items(key: str, value: object) -> Sequence[object]:
-    if not isinstance(value, str | list):
-        raise wrong(key, value, "a string of letters or a list of words")
-    if len(value) > MAX_LAYERS:
-        raise ConvertError(f"{key} has {len(value)} layers, llama.cpp runs up to {MAX_LAYERS}")
-    return value
-
-
-def _layer(key: str, index: int, item: object) -> Layer:
-    words = {layer.value: layer for layer in Layer} | _WORDS
-    if not isinstance(item, str) or item not in words:
-        raise ConvertError(
-            f"{key} has {brief(item)} at layer {index}, expected M (Mamba), * (attention), E (experts) or - (dense)"
-        )
-    return words[item]
 
 
 def _check_fixed(fields: Fields) -> None:
@@ -304,7 +238,7 @@ def _mtp(fields: Fields) -> tuple[int, str | None]:
     count = fields.size("num_nextn_predict_layers", minimum=0, maximum=MAX_LAYERS, default=0)
     if count == 0:
         return 0, None
-    pattern = _pattern(fields, ("mtp_hybrid_override_pattern", "mtp_layers_block_type")) or _MTP
+    pattern = read_pattern(fields, ("mtp_hybrid_override_pattern", "mtp_layers_block_type")) or _MTP
     if count > 1 or pattern != _MTP:
         letters = "".join(layer.value for layer in pattern)
         return 0, f"it has {count} layers of pattern {letters!r}, llama.cpp runs one of '*E'"

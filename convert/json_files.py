@@ -50,9 +50,20 @@ def parse_object(text: str, what: str) -> Object:
         raise ConvertError(f"{what} is nested too deeply to be what it claims") from None
     except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
         raise ConvertError(f"{what} is no valid JSON: {error}; download it again") from None
+    if "\\ud" in text.lower() and not _is_unicode(value):
+        raise ConvertError(f"{what} holds a text that is no Unicode (half of a surrogate pair)")
     if not isinstance(value, dict):
         raise ConvertError(f"{what} holds a {type(value).__name__}, expected a JSON object")
     return value
+
+
+def _is_unicode(value: object) -> bool:
+    """Escapes in JSON can make texts that no file can hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Duplicate(Exception):  # noqa: N818 - never leaves this module

@@ -73,6 +73,7 @@ class Shard:
     def close(self) -> None:
         """Give the file back; reading afterwards is an error."""
         self._close()
+        self._fd = -1  # the number may soon be another file's
 
     def read(self, offset: int, size: int) -> bytearray:
         """Exactly `size` bytes from an absolute offset, in a buffer of its own; ConvertError on a short read."""

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from gguf import MODEL_TENSOR, TENSOR_NAMES
 
-from nemotron_gguf.convert.hparams import HParams, Layer
+from nemotron_gguf.convert.hparams import HParams
+from nemotron_gguf.convert.layers import Layer
 from nemotron_gguf.convert.parts import Part
 from nemotron_gguf.convert.plan import Transform
 from nemotron_gguf.models.ggml import GGMLType

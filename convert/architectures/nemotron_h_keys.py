@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, Keys
 
-from nemotron_gguf.convert.hparams import HParams, Layer
+from nemotron_gguf.convert.hparams import HParams
+from nemotron_gguf.convert.layers import Layer
 from nemotron_gguf.models.gguf_values import Value, ValueType, array, boolean, f32, u32
 
 

@@ -92,6 +92,11 @@ def only_pickled(folder: Path) -> None:
     folder.joinpath("model.safetensors").rename(folder / "pytorch_model.bin")
 
 
+def weights_a_folder(folder: Path) -> None:
+    folder.joinpath("model.safetensors").unlink()
+    folder.joinpath("model.safetensors").mkdir()
+
+
 def bare(data: bytes) -> Attack:
     return written("model.safetensors", data)
 
@@ -113,10 +118,7 @@ CASES: dict[str, tuple[Attack, str]] = {
         "download is incomplete",
     ),
     "no tokenizer": (lambda folder: folder.joinpath("tokenizer.json").unlink(), "has no tokenizer.json"),
-    "a folder for weights": (
-        lambda folder: (folder.joinpath("model.safetensors").unlink(), folder.joinpath("model.safetensors").mkdir()),
-        "has no weights",
-    ),
+    "a folder for weights": (weights_a_folder, "has no weights"),
     # config.json as a file
     "config no JSON": (written("config.json", b"{oops"), "no valid JSON"),
     "config a list": (written("config.json", b"[]"), "expected a JSON object"),
@@ -209,6 +211,8 @@ CASES: dict[str, tuple[Attack, str]] = {
     "index without a tensor": (index(lambda m: m.pop(NORM)), "does not list it"),
     "index empty": (index(lambda m: m.clear()), "no weight_map"),
     # the tokenizer
+    "half a letter": (written("tokenizer_config.json", b'{"chat_template": "\\ud800"}'), "no Unicode"),
+    "half a letter in a token": (tokenizer(lambda t: t["model"]["vocab"].update({"\ud83d": 480})), "no Unicode"),
     "a huge id": (tokenizer(lambda t: t["model"]["vocab"].update(x=10**12)), "the id 1000000000000"),
     "a negative id": (tokenizer(lambda t: t["model"]["vocab"].update(x=-1)), "expected 0 or more"),
     "an id that is a text": (tokenizer(lambda t: t["model"]["vocab"].update(x="5")), "expected 0 or more"),
