@@ -52,7 +52,7 @@ class Context:
             or llama.llama_model_n_swa(model)
         )
         self.tokens: list[int] = []
-        self.cancelled = threading.Event()
+        self.cancelled = threading.Event()  # of the answer under way
         # called from within a computation on the CPU, so that a long prompt can be stopped at once
         self._abort = llama.ggml_abort_callback(self._is_cancelled)
         self._never = llama.ggml_abort_callback()

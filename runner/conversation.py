@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -60,7 +61,7 @@ class Conversation:
         self.engine, self.template = engine, template
         self.system, self.tools, self.thinking = system, tuple(tools), thinking
         self.messages: list[dict[str, Any]] = []
-        self._answering = False
+        self._stopped = threading.Event()  # of the answer under way
 
     def add_user(self, text: str) -> None:
         """Say something."""
@@ -84,8 +85,7 @@ class Conversation:
 
     def stop(self) -> None:
         """End the answer under way, from any thread; what was said so far stays."""
-        if self._answering:
-            self.engine.cancel()
+        self._stopped.set()
 
     def prompt(self) -> str:
         """What the model reads before it answers. Raises RunnerError where the template refuses."""
@@ -98,13 +98,17 @@ class Conversation:
         However it ends, what was said becomes part of the conversation. Raises RunnerError as the engine and the
         template do; where nothing had been said by then, the messages are as they were.
         """
+        self._stopped = threading.Event()
         setup, turn, prompt = self.engine.setup, _Turn(), self.prompt()
         tokens = self.engine.vocabulary.tokenize(prompt)
         stream = self.engine.generate(
-            tokens, sampling or setup.sampling, max_tokens or setup.max_tokens, progress=turn.progress
+            tokens,
+            sampling or setup.sampling,
+            max_tokens or setup.max_tokens,
+            progress=turn.progress,
+            cancelled=self._stopped,
         )
         splitter, detokenizer = Splitter(prompt), Detokenizer(self.engine.vocabulary, MARKERS)
-        self._answering = True
         try:
             for token in stream:
                 turn.n_thought += splitter.thinking
@@ -112,7 +116,6 @@ class Conversation:
             yield from turn.collect(splitter.feed(detokenizer.finish()))
             yield from turn.collect(splitter.finish())
         finally:
-            self._answering = False
             stream.close()  # type: ignore[attr-defined]  # an iterator by contract, a generator by nature
             calls = self._remember(turn)
         yield from calls

@@ -49,11 +49,18 @@ class Engine:
         self._busy = threading.Lock()
 
     def generate(
-        self, prompt: Sequence[int], sampling: Sampling, max_tokens: int | None = None, progress: Progress | None = None
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        max_tokens: int | None = None,
+        *,
+        progress: Progress | None = None,
+        cancelled: threading.Event | None = None,
     ) -> Iterator[int]:
         """Token ids of an answer as they are drawn, without the one that ends it; at most `max_tokens`.
 
-        What is in memory already is not read again. Raises EngineBusyError while another answer is under way, and
+        What is in memory already is not read again. Setting `cancelled`, from any thread, stops the answer, also while
+        its prompt is being read. Raises EngineBusyError while another answer is under way, and
         RunnerError for a prompt that does not fit or a computation that fails.
         """
         if not self._busy.acquire(blocking=False):
@@ -61,7 +68,7 @@ class Engine:
         try:
             if self.model is None:
                 raise RunnerError("the model has been closed; open it again")
-            self.context.cancelled.clear()
+            self.context.cancelled = cancelled or threading.Event()
             yield from self._generate(prompt, sampling, max_tokens, progress or Progress())
         finally:
             self._busy.release()
@@ -99,13 +106,9 @@ class Engine:
             return False
         return True
 
-    def cancel(self) -> None:
-        """Stop the answer under way, from any thread, also while its prompt is being read."""
-        self.context.cancelled.set()
-
     def close(self) -> None:
         """Free the model and its memory, once the answer under way has stopped."""
-        self.cancel()
+        self.context.cancelled.set()
         with self._busy:
             if self.model is not None:
                 self.context.close()

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nemotron_gguf.runner import ChatModel, Conversation, RunnerError, Settings, open_model
+from nemotron_gguf.runner import ChatModel, RunnerError, Settings, open_model
 from nemotron_gguf.ui import console
 from nemotron_gguf.ui.page_texts import TEXTS, words_for
-from nemotron_gguf.ui.page_turns import take_turn
+from nemotron_gguf.ui.page_turns import Row, Visit, take_turn
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 7860
@@ -101,7 +101,7 @@ def build(model: ChatModel, *, system: str | None = None, thinking: bool = True)
             send = gr.Button(text("send"), variant="primary", elem_id="send", min_width=80)
             stop = gr.Button(text("stop"), variant="stop", elem_id="stop", interactive=False, min_width=80)
             clear = gr.Button(text("clear"), elem_id="clear", min_width=80)
-        visit = gr.State(None)  # this tab's conversation, once it has begun
+        visit = gr.State(None)  # this tab's, once it has begun
         _connect(gr, _Handlers(gr, model, system), _Parts(chatbot, message, switch, send, stop, clear, visit))
     return page
 
@@ -122,7 +122,7 @@ def _connect(gr: Any, handlers: _Handlers, parts: _Parts) -> None:
     """Say what happens when something is pressed."""
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     outputs = [parts.message, parts.chatbot, parts.visit, parts.send, parts.stop]
-    asked = gr.on(
+    gr.on(
         [parts.message.submit, parts.send.click],
         handlers.ask,
         [parts.message, parts.visit, parts.switch],
@@ -131,15 +131,8 @@ def _connect(gr: Any, handlers: _Handlers, parts: _Parts) -> None:
         **quiet,
     )
     parts.stop.click(handlers.stop, parts.visit, None, queue=False, **quiet)
-    gr.on(
-        [parts.clear.click, parts.chatbot.clear],
-        handlers.clear,
-        parts.visit,
-        outputs,
-        queue=False,
-        cancels=asked,
-        **quiet,
-    )
+    cleared = [parts.clear.click, parts.chatbot.clear]
+    gr.on(cleared, handlers.clear, parts.visit, [parts.message, parts.chatbot], queue=False, **quiet)
 
 
 class _Handlers:
@@ -150,20 +143,22 @@ class _Handlers:
         # how Gradio knows that the request is wanted; at import time it is not there to be named
         type(self).ask.__annotations__["request"] = gr.Request
 
-    def ask(self, said: str, visit: Conversation | None, think: bool, request: Any) -> Iterator[tuple[Any, ...]]:
-        conversation = visit or self.model.conversation(system=self.system)
-        conversation.thinking = think
+    def ask(self, said: str, visit: Visit | None, think: bool, request: Any) -> Iterator[tuple[Any, ...]]:
+        visit = visit or Visit(lambda: self.model.conversation(system=self.system))
+        visit.conversation.thinking = think
         words = words_for(request.headers.get("accept-language", ""))
-        for state in take_turn(conversation, said, words, self.gr.Warning):
-            yield state.box, state.rows, conversation, *self._buttons(state.answering)
+        for state in take_turn(visit, said, words, self.gr.Warning):
+            yield state.box, state.rows, visit, *self._buttons(state.answering)
 
-    def stop(self, visit: Conversation | None) -> None:
+    def stop(self, visit: Visit | None) -> None:
         if visit:
-            visit.stop()
+            visit.conversation.stop()
 
-    def clear(self, visit: Conversation | None) -> tuple[Any, ...]:
-        self.stop(visit)
-        return "", [], None, *self._buttons(False)
+    def clear(self, visit: Visit | None) -> tuple[str, list[Row]]:
+        """The buttons are left to the answer under way, which ends with the right ones."""
+        if visit:
+            visit.clear()
+        return "", []
 
     def _buttons(self, answering: bool) -> tuple[Any, Any]:
         """Send and Stop."""

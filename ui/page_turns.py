@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -24,32 +25,46 @@ class State:
     answering: bool
 
 
-def take_turn(
-    conversation: Conversation, said: str, words: Mapping[str, str], tell: Callable[[str], object]
-) -> Iterator[State]:
+class Visit:
+    """A tab's conversation, which can be replaced by a new one at any time, also while an answer is under way."""
+
+    def __init__(self, begin: Callable[[], Conversation]) -> None:
+        self.begin = begin
+        self.conversation = begin()
+
+    def clear(self) -> None:
+        """Stop what is under way and begin anew."""
+        self.conversation.stop()
+        self.conversation = self.begin()
+
+
+def take_turn(visit: Visit, said: str, words: Mapping[str, str], tell: Callable[[str], object]) -> Iterator[State]:
     """One question and its answer, as states of the page.
 
     Where it fails, `tell` is called with the reason and the question is back in the box.
     """
+    conversation = visit.conversation
     if not said.strip():
         yield State(said, rows(conversation.messages, words), False)
         return
     conversation.add_user(said)
-    yield State("", rows(conversation.messages, words), True)
+    box = ""
+    yield State(box, rows(conversation.messages, words), True)
     try:
-        for latest in _growing(conversation, words, tell):
-            yield State("", rows(conversation.messages, words) + latest, True)
+        with closing(_growing(conversation, words, tell)) as growing:
+            for latest in growing:
+                if visit.conversation is not conversation:
+                    break
+                yield State(box, rows(conversation.messages, words) + latest, True)
     except RunnerError as error:
         tell(words["busy"] if isinstance(error, EngineBusyError) else str(error))
-        said = conversation.undo()
-        yield State(said, rows(conversation.messages, words), False)
-        return
-    yield State("", rows(conversation.messages, words), False)
+        box = conversation.undo()
+    yield State(box, rows(visit.conversation.messages, words), False)
 
 
 def _growing(
     conversation: Conversation, words: Mapping[str, str], tell: Callable[[str], object]
-) -> Iterator[list[Row]]:
+) -> Generator[list[Row], None, None]:
     """The rows of an answer while it grows, a few times a second."""
     thought, spoken, drawn = "", "", 0.0
     for event in conversation.reply():

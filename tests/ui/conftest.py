@@ -47,18 +47,22 @@ class ScriptedEngine:
         self.vocabulary = ByteVocabulary()
         self.prompts: list[str] = []
         self.busy = threading.Lock()
-        self.cancelled = threading.Event()
 
     def generate(
-        self, prompt: Sequence[int], _sampling: Sampling, _max_tokens: int | None, progress: Progress
+        self,
+        prompt: Sequence[int],
+        _sampling: Sampling,
+        _max_tokens: int | None,
+        *,
+        progress: Progress,
+        cancelled: threading.Event,
     ) -> Iterator[int]:
         if not self.busy.acquire(blocking=False):
             raise EngineBusyError("busy")
         try:
-            self.cancelled.clear()
             self.prompts.append(bytes(prompt).decode())
             for token in self.script(self.prompts[-1]).encode():
-                if self.cancelled.is_set():
+                if cancelled.is_set():
                     return
                 yield token
                 progress.generated_tokens += 1
@@ -67,11 +71,8 @@ class ScriptedEngine:
         finally:
             self.busy.release()
 
-    def cancel(self) -> None:
-        self.cancelled.set()
-
     def close(self) -> None:
-        self.cancel()
+        pass
 
 
 def scripted(script: Callable[[str], str], delay: float = 0.0) -> ChatModel:
