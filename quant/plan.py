@@ -6,7 +6,7 @@ The plan may be of a GGUF on disk or of a checkpoint's conversion; both go the s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -166,10 +166,12 @@ def _explicit_types(name: str, options: QuantizeOptions) -> set[GGMLType | None]
 
 def _importance_notes(tensors: Iterable[TensorPlan], options: QuantizeOptions) -> list[str]:
     bare = [t for t in tensors if isinstance(t.encoder, Quantize) and t.encoder.importance is None]
-    needing = [t.name for t in bare if _needs_importance(t, t.type, options)]
-    if needing:
-        return [f"{len(needing)} tensors, {needing[0]} the first, need an importance matrix (--imatrix)"]
+    if needing := [t for t in bare if _needs_importance(t, t.type, options)]:
+        return [f"an importance matrix (--imatrix) is needed for {_first_of(needing)}"]
     if options.imatrix is None or not bare:
         return []
-    more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
-    return [f"the importance matrix says nothing of {bare[0].name}{more}: quantized with all columns alike"]
+    return [f"the importance matrix says nothing of {_first_of(bare)}: quantized with all columns alike"]
+
+
+def _first_of(tensors: Sequence[TensorPlan]) -> str:
+    return tensors[0].name + (f" and {len(tensors) - 1} more" if len(tensors) > 1 else "")

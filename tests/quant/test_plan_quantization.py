@@ -88,7 +88,7 @@ def test_missing_importance() -> None:
         plan_quantization(plan, QuantizeOptions(low))
     looked_at = plan_quantization(plan, QuantizeOptions(low, dry_run=True))
     assert looked_at.tensors[0].type is GGMLType.IQ2_XXS
-    assert looked_at.notes == ("1 tensors, blk.0.ssm_in.weight the first, need an importance matrix (--imatrix)",)
+    assert looked_at.notes == ("an importance matrix (--imatrix) is needed for blk.0.ssm_in.weight",)
 
 
 @pytest.mark.parametrize("kind", [GGMLType.IQ2_XXS, GGMLType.IQ1_S])
