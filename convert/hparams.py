@@ -7,7 +7,6 @@ Two layouts are read: the Hub's (`hybrid_override_pattern`, a letter a layer) an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.fields import Fields, brief
@@ -16,6 +15,7 @@ from nemotron_gguf.convert.layers import MAX_LAYERS, Layer, read_layers, read_pa
 
 ARCHITECTURE = "NemotronHForCausalLM"
 MODEL_TYPE = "nemotron_h"
+NO_LIMIT = 1e6  # seconds of a Mamba time step that no model takes; checkpoints write Infinity or 1e30
 MAX_EXPERTS = 1024  # llama.cpp's LLAMA_MAX_EXPERTS
 
 
@@ -154,13 +154,13 @@ def _check_fixed(fields: Fields) -> None:
     fields.only("use_bias", False, graph)
     fields.only("scoring_func", "sigmoid", graph)
     limit = fields.config.get("time_step_limit")
-    if isinstance(limit, list) and len(limit) == 2 and _finite(limit):
+    if isinstance(limit, list) and len(limit) == 2 and _clamps(limit):
         raise ConvertError(f"config.json has time_step_limit = {brief(limit)}, expected [0.0, Infinity]: {graph}")
 
 
-def _finite(limit: list[object]) -> bool:
+def _clamps(limit: list[object]) -> bool:
     low, high = limit
-    return low not in (0, 0.0) or (isinstance(high, int | float) and high != inf)
+    return low not in (0, 0.0) or (isinstance(high, int | float) and high < NO_LIMIT)
 
 
 def _attention(fields: Fields, hidden: int) -> Attention:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,3 +88,30 @@ def llama_logits(path: Path, tokens: list[int]) -> Logits:
     llama_cpp.llama_free(context)
     llama_cpp.llama_model_free(model)
     return logits
+
+
+@pytest.mark.parametrize("kind", ["moe", "latent", "dense"])
+def test_what_transformers_saves_gives_the_same_file(kind: str, checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """Its layout names layers in words, and fills a dense model's config with defaults of experts."""
+    from transformers import AutoModelForCausalLM
+
+    original, saved = checkpoints.get(kind), tmp_path / kind
+    AutoModelForCausalLM.from_pretrained(original, dtype="auto").save_pretrained(saved)
+    assert "layers_block_type" in saved.joinpath("config.json").read_text(encoding="utf-8")
+    for path in original.iterdir():
+        if path.suffix != ".safetensors" and path.name not in ("config.json", "model.safetensors.index.json"):
+            shutil.copy(path, saved)
+    files = []
+    for folder in (original, saved):
+        with open_checkpoint(folder) as checkpoint:
+            target = tmp_path / f"{len(files)}.gguf"
+            write_files([Output(plan_conversion(checkpoint), target)], threads=2)
+            files.append(target.read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_vocabulary_that_is_no_multiple_of_8_loads(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder, target = checkpoints.make(tmp_path / "odd", vocab=515), tmp_path / "odd.gguf"
+    with open_checkpoint(folder) as checkpoint:
+        write_files([Output(plan_conversion(checkpoint), target)], threads=2)
+    assert llama_logits(target, [10, 20, 30]).shape == (3, 515)
