@@ -35,7 +35,8 @@ def tiny_metadata() -> dict[str, Value]:
     numbers = {
         "block_count": 3, "context_length": 1024, "embedding_length": N_EMBD, "vocab_size": len(words),
         "ssm.conv_kernel": 4, "ssm.inner_size": D_INNER, "ssm.state_size": D_STATE, "ssm.time_step_rank": 4,
-        "ssm.group_count": N_GROUP, "attention.head_count": N_HEAD, "attention.key_length": HEAD, "attention.value_length": HEAD,
+        "ssm.group_count": N_GROUP, "attention.head_count": N_HEAD, "attention.key_length": HEAD,
+        "attention.value_length": HEAD,
         "expert_count": N_EXPERT, "expert_used_count": 2, "expert_feed_forward_length": N_FF,
         "expert_shared_feed_forward_length": N_FF, "expert_shared_count": 1, "rope.dimension_count": HEAD,
     }  # fmt: skip
