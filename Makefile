@@ -3,12 +3,12 @@
 #   make demo      from the demo checkpoint to a conversation in the terminal
 #   make test      ruff, mypy --strict, pytest
 #   make bench     convert and quantize against llama.cpp (minutes; run `make test` before)
-#   make setup     what `make demo` needs: a virtual environment, llama-cpp-python for this machine, the package
+#   make setup     what `make demo` needs: a virtual environment, llama-cpp-python for this machine, torch, the package
 #   make clean     remove .venv and everything built (wheels of llama.cpp stay in your cache)
 #
 #   PYTHON=python3.12     the Python to use (3.11 or newer)
 #   CMAKE_ARGS=...        how llama.cpp is built; by itself CUDA, Metal or CPU is chosen by what is found
-#   TORCH="torch==2.13.0" the torch that the tests and the demo model's training use
+#   TORCH="torch==2.13.0" the torch that is installed first, so that yours is used and no other is fetched
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -56,11 +56,11 @@ $(VENV)/pyvenv.cfg:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/installed: pyproject.toml $(VENV)/pyvenv.cfg | llama
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
