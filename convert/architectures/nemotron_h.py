@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -178,21 +178,27 @@ def _stack(tensor: MODEL_TENSOR, index: int, source: str, name: str, shape: tupl
 
 
 def _minus_exp(source: GGMLType) -> Transform:
-    """A = −exp(A_log). By torch and, for F16, with its rounding, as llama.cpp's converter gets the same bits."""
-    return _minus_exp_f16 if source is GGMLType.F16 else _minus_exp_f32
+    """A = −exp(A_log), for F16 with its rounding, as llama.cpp's converter does."""
+    half = source is GGMLType.F16
+
+    def transform(values: Floats) -> Floats:
+        powers = _exp(values.astype(np.float16) if half else values)
+        return -powers.astype(np.float32)
+
+    return transform
 
 
-def _minus_exp_f32(values: Floats) -> Floats:
-    import torch
+def _exp(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """exp in the precision of `values`, rounded correctly; torch's where torch is installed.
 
-    result: Floats = (-torch.exp(torch.from_numpy(np.array(values)))).numpy()
-    return result
-
-
-def _minus_exp_f16(values: Floats) -> Floats:
-    import torch
-
-    result: Floats = (-torch.exp(torch.from_numpy(np.array(values)).half())).float().numpy()
+    llama.cpp's converter takes torch's exp, whose last bit is its math library's own (one in a hundred F32 values is
+    not rounded correctly). Where both run on one machine their files are to be the same.
+    """
+    try:
+        import torch
+    except ImportError:
+        return np.exp(values.astype(np.float64)).astype(values.dtype)
+    result: npt.NDArray[Any] = torch.exp(torch.from_numpy(np.array(values))).numpy()
     return result
 
 

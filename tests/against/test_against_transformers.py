@@ -101,7 +101,7 @@ def test_what_transformers_saves_gives_the_same_file(kind: str, checkpoints: Che
     for path in original.iterdir():
         if path.suffix != ".safetensors" and path.name not in ("config.json", "model.safetensors.index.json"):
             shutil.copy(path, saved)
-    files = []
+    files: list[bytes] = []
     for folder in (original, saved):
         with open_checkpoint(folder) as checkpoint:
             target = tmp_path / f"{len(files)}.gguf"
