@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 CHAT = [sys.executable, "-m", "nemotron_gguf.ui.cli", "chat"]
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 OPTIONS = ["--threads", "1", "--temperature", "0"]
 
 SCRIPTED = """
@@ -38,9 +41,8 @@ except NemotronError as error:
 """
 
 
-def one_shot(arguments: list[str], piped: str | None = None) -> subprocess.CompletedProcess[bytes]:
-    given = {"input": piped.encode()} if piped is not None else {"stdin": subprocess.DEVNULL}
-    return subprocess.run([*CHAT, *arguments], capture_output=True, timeout=120, check=False, **given)  # type: ignore[call-overload,no-any-return]
+def one_shot(arguments: list[str], piped: str = "") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*CHAT, *arguments], input=piped.encode(), capture_output=True, timeout=120, check=False)
 
 
 def test_one_answer_of_the_real_model_goes_to_stdout_alone(demo_q8: Path) -> None:
@@ -89,6 +91,7 @@ class Keyboard:
 
     def __init__(self, fd: int, process: subprocess.Popen[bytes]) -> None:
         self.fd, self.process, self.seen = fd, process, ""
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
@@ -101,7 +104,7 @@ class Keyboard:
         while text not in self.seen:
             assert time.monotonic() < end, f"{text!r} did not come; seen: {self.seen!r}"
             if select.select([self.fd], [], [], 0.2)[0]:
-                self.seen += os.read(self.fd, 65536).decode("utf-8", "replace")
+                self.seen = COLOUR.sub("", self.seen + self.decoder.decode(os.read(self.fd, 65536)))
         before, _, self.seen = self.seen.partition(text)
         return before
 
