@@ -18,6 +18,7 @@ from nemotron_gguf.models.gguf_values import Value, ValueType, array, boolean, s
 
 MAX_TEMPLATE = 4 << 20  # bytes; the family's templates have about 10 kB
 
+_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _ID_KEYS = {
     "bos": Keys.Tokenizer.BOS_ID,
     "eos": Keys.Tokenizer.EOS_ID,
@@ -37,8 +38,7 @@ def special_keys(
 
     Raises ConvertError for an id beyond `n_vocab` and for a chat template that is no text.
     """
-    names = {kind: _token_text(config.get(f"{kind}_token")) for kind in ("bos", "eos", "unk", "sep", "pad", "mask")}
-    names["cls"] = _token_text(config.get("cls_token"))
+    names = {kind: _token_text(config.get(f"{kind}_token")) for kind in _ROLES}
     names["bos"] = names["bos"] or names["cls"]
     names["eos"] = names["eos"] or names["sep"]
     added = _added_by_processor(tokenizer.get("post_processor"), names)
@@ -54,6 +54,15 @@ def special_keys(
         if isinstance(value, bool):
             keys[key] = boolean(value)
     return keys | _template_keys(checkpoint, config)
+
+
+def named_tokens(config: Object) -> frozenset[str]:
+    """The tokens that have a role in tokenizer_config.json."""
+    entries = [config.get(f"{kind}_token") for kind in _ROLES]
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        more = config.get(key)
+        entries += more if isinstance(more, list) else more.values() if isinstance(more, dict) else []
+    return frozenset(text for entry in entries if (text := _token_text(entry)))
 
 
 def _token_text(entry: object) -> str | None:

@@ -5,7 +5,7 @@ The file is read as JSON: neither `tokenizers` nor `transformers` runs, and noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gguf import Keys, TokenType
 
@@ -13,7 +13,7 @@ from nemotron_gguf.convert.checkpoint import Checkpoint
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.json_files import Object, read_object, read_optional
 from nemotron_gguf.convert.pretokenizer import IGNORES_MERGES, pretokenizer_name
-from nemotron_gguf.convert.special_tokens import special_keys
+from nemotron_gguf.convert.special_tokens import named_tokens, special_keys
 from nemotron_gguf.models.gguf_values import Value, ValueType, array, string
 
 MAX_TOKEN = 4096  # characters; the longest token of the family has a few hundred
@@ -41,13 +41,13 @@ def vocab_keys(checkpoint: Checkpoint, n_vocab: int) -> tuple[dict[str, Value], 
         raise ConvertError(f"{checkpoint.folder} has no tokenizer.json, which the conversion reads the vocabulary from")
     tokenizer = read_object(path, limit=256 << 20)
     model = _model(tokenizer)
-    vocab, added = _vocab(model), _added(tokenizer)
+    config = read_optional(checkpoint.file("tokenizer_config.json"))
+    vocab, added = _vocab(model), _added(tokenizer, config)
     # llama.cpp's converter fills the list up to a multiple of 8, which all published models have anyway; where a model
     # has not, only a list as long as the embeddings makes a file that loads
     tokens, types = _tokens(vocab, added, n_vocab)
     merges = _merges(model)
     pre = pretokenizer_name(tokenizer.get("pre_tokenizer"))
-    config = read_optional(checkpoint.file("tokenizer_config.json"))
     keys = {
         Keys.Tokenizer.MODEL: string("gpt2"),
         Keys.Tokenizer.PRE: string(pre),
@@ -83,37 +83,56 @@ def _vocab(model: Object) -> dict[int, str]:
     if not isinstance(vocab, dict) or not vocab:
         raise ConvertError("tokenizer.json's model has no vocab, expected an object of token to id")
     by_id: dict[int, str] = {}
-    for token, index in vocab.items():
-        _check_id(token, index)
+    for token, value in vocab.items():
+        index = _checked_id(token, value)
         if len(token) > MAX_TOKEN:
             raise ConvertError(f"tokenizer.json has a token of {len(token)} characters, at most {MAX_TOKEN} expected")
         if index in by_id:
-            raise ConvertError(f"tokenizer.json gives the id {index} to {by_id[index]!r} and to {token!r}")
+            raise _twice(index, by_id[index], token)
         by_id[index] = token
     return by_id
 
 
-def _check_id(token: object, index: object) -> None:
+def _checked_id(token: str, index: object) -> int:
     if isinstance(index, bool) or not isinstance(index, int) or index < 0:
-        raise ConvertError(f"tokenizer.json gives {str(token)[:40]!r} the id {str(index)[:40]}, expected 0 or more")
+        raise ConvertError(f"the tokenizer gives {token[:40]!r} the id {str(index)[:40]}, expected 0 or more")
+    return index
 
 
-def _added(tokenizer: Object) -> list[_Added]:
+def _added(tokenizer: Object, config: Object) -> list[_Added]:
+    """The added tokens; where tokenizer_config.json lists one too, its flags are the ones that transformers goes by.
+
+    A token that has a role there (BOS and the like) is special whatever the flags say.
+    """
     entries = tokenizer.get("added_tokens") or []
-    if not isinstance(entries, list) or len(entries) > MAX_ADDED:
-        raise ConvertError("tokenizer.json's added_tokens is no list of reasonable length")
+    flags = config.get("added_tokens_decoder") or {}
+    if not isinstance(entries, list) or not isinstance(flags, dict) or max(len(entries), len(flags)) > MAX_ADDED:
+        raise ConvertError("the tokenizer's added tokens are no list of reasonable length")
     added: dict[int, _Added] = {}
     for entry in entries:
-        content = entry.get("content") if isinstance(entry, dict) else None
-        if not isinstance(content, str) or not 0 < len(content) <= MAX_TOKEN:
-            raise ConvertError(f"tokenizer.json has an added token {str(entry)[:60]!r}, expected content and an id")
-        index = entry.get("id")
-        _check_id(content, index)
-        if index in added:
-            raise ConvertError(f"tokenizer.json gives the id {index} to {added[index].content!r} and to {content!r}")
-        special = bool(entry.get("special"))
-        added[index] = _Added(index, content, special, bool(entry.get("normalized", not special)))
-    return list(added.values())
+        token = _added_token(entry, entry.get("id") if isinstance(entry, dict) else None)
+        if token.id in added:
+            raise _twice(token.id, added[token.id].content, token.content)
+        added[token.id] = token
+    for index, entry in flags.items():
+        token = _added_token(entry, int(index) if index.isdecimal() and len(index) < 10 else index)
+        if token.id in added and added[token.id].content != token.content:
+            raise _twice(token.id, added[token.id].content, token.content)
+        added[token.id] = token
+    named = named_tokens(config)
+    return [replace(token, special=token.special or token.content in named) for token in added.values()]
+
+
+def _added_token(entry: object, index: object) -> _Added:
+    content = entry.get("content") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or not isinstance(content, str) or not 0 < len(content) <= MAX_TOKEN:
+        raise ConvertError(f"the tokenizer has an added token {str(entry)[:60]!r}, expected content and an id")
+    special = bool(entry.get("special"))
+    return _Added(_checked_id(content, index), content, special, bool(entry.get("normalized", not special)))
+
+
+def _twice(index: int, one: str, other: str) -> ConvertError:
+    return ConvertError(f"the tokenizer gives the id {index} to {one[:40]!r} and to {other[:40]!r}")
 
 
 def _tokens(vocab: dict[int, str], added: list[_Added], size: int) -> tuple[list[str], list[int]]:
@@ -121,9 +140,7 @@ def _tokens(vocab: dict[int, str], added: list[_Added], size: int) -> tuple[list
     special = {token.id: token for token in added}
     for token in added:
         if vocab.get(token.id, token.content) != token.content:
-            raise ConvertError(
-                f"tokenizer.json gives the id {token.id} to {vocab[token.id]!r} and to {token.content!r}"
-            )
+            raise _twice(token.id, vocab[token.id], token.content)
     names = vocab | {token.id: token.content for token in added}
     highest = max(names)
     if highest >= size:

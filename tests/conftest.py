@@ -52,6 +52,7 @@ class Kind:
     conv_bias: bool = True
     attention_bias: bool = False
     regex: str = LLAMA3
+    other_flags: bool = False  # tokenizer_config.json says otherwise than tokenizer.json which tokens are special
     seed: int = 0
 
     @property
@@ -64,7 +65,7 @@ KINDS: Mapping[str, Kind] = {
     "moe-bf16": Kind(dtype=torch.bfloat16, regex=TEKKEN, n_shards=3),
     "moe-aligned": Kind(hidden=256, width=256, shared=512, dtype=torch.bfloat16),
     "moe-f16": Kind(dtype=torch.float16, conv_bias=False),
-    "latent": Kind(latent=64, n_shards=2, seed=1),
+    "latent": Kind(latent=64, n_shards=2, other_flags=True, seed=1),
     "mtp": Kind(mtp=True, latent=64, dtype=torch.bfloat16, seed=2),
     "dense": Kind(pattern="M-M*-M-*", seed=3),
     "dense-bias": Kind(pattern="M-*M-", attention_bias=True, regex=TEKKEN, seed=5),
@@ -218,6 +219,12 @@ def save_tokenizer(folder: Path, kind: Kind) -> None:
         "unk_token": {"content": "<unk>", "__type": "AddedToken"}, "add_bos_token": False, "add_eos_token": False,
         "clean_up_tokenization_spaces": False, "model_max_length": 4096,
     }  # fmt: skip
+    if kind.other_flags:
+        flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+        settings["added_tokens_decoder"] = {
+            str(index): {"content": token, "special": not token.endswith(("think>", "s>")), **flags}
+            for index, token in enumerate(SPECIAL)
+        }
     folder.joinpath("tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     folder.joinpath("chat_template.jinja").write_text(template, encoding="utf-8")

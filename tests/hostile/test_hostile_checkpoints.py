@@ -222,6 +222,14 @@ CASES: dict[str, tuple[Attack, str]] = {
     "an added token of another text": (tokenizer(lambda t: t["added_tokens"][0].update(content="x")), "the id 0 to"),
     "an added token without text": (tokenizer(lambda t: t["added_tokens"][0].update(content=7)), "expected content"),
     "a token of a megabyte": (tokenizer(lambda t: t["model"]["vocab"].update({"x" * 10**6: 480})), "characters"),
+    "an added token of another text elsewhere": (
+        edited("tokenizer_config.json", added_tokens_decoder={"1": {"content": "x"}}),
+        "the id 1 to",
+    ),
+    "an added token at no number": (
+        edited("tokenizer_config.json", added_tokens_decoder={"one": {"content": "<s>"}}),
+        "the id one",
+    ),
     "merges of three": (tokenizer(lambda t: t["model"].update(merges=[["a", "b", "c"]])), "expected two tokens"),
     "merges of numbers": (tokenizer(lambda t: t["model"].update(merges=[1, 2])), "expected two tokens"),
     "a unigram tokenizer": (tokenizer(lambda t: t["model"].update(type="Unigram")), "expected BPE"),
