@@ -18,7 +18,7 @@ from nemotron_gguf.convert.checkpoint import Checkpoint
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.json_files import Object, read_object, read_text
 from nemotron_gguf.convert.plan import TensorPlan
-from nemotron_gguf.models.gguf_values import Value, ValueType, array, string, u32
+from nemotron_gguf.models.gguf_values import Value, ValueType, array, f32, string, u32
 
 MAX_CARD = 1 << 20  # bytes of README.md
 
@@ -63,6 +63,8 @@ def _sampling(checkpoint: Checkpoint) -> dict[str, Value]:
         if abs(number) >= 1 << 31:
             raise ConvertError(f"generation_config.json has {names[0]} = {str(number)[:40]}, expected a 32-bit number")
         keys[key] = Value(kind, int(number) if kind is ValueType.INT32 else float(number))
+    if config.get("do_sample") is False:  # the likeliest token always, whatever temperature stands beside it
+        keys[Keys.General.SAMPLING_TEMP] = f32(0.0)
     return keys
 
 

@@ -50,7 +50,7 @@ def make(folder: Path) -> dict[str, Path]:
     from nemotron_gguf.quant import QuantizeOptions, file_type, plan_quantization
 
     started = time.monotonic()
-    with open_checkpoint(CHECKPOINT) as checkpoint:
+    with open_checkpoint(CHECKPOINT, name="Nemotron-Demo") as checkpoint:
         plan = plan_conversion(checkpoint)
         plans = {"BF16": plan}
         plans |= {name: plan_quantization(plan, QuantizeOptions(type=file_type(name))) for name in TYPES}

@@ -140,6 +140,13 @@ def test_sampling_defaults(checkpoints: Checkpoints) -> None:
     assert "general.sampling.top_k" not in metadata
 
 
+def test_a_model_that_does_not_sample_takes_the_likeliest_token(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = checkpoints.make(tmp_path / "greedy")
+    folder.joinpath("generation_config.json").write_text('{"do_sample": false, "temperature": 0.7}')
+    with open_checkpoint(folder) as checkpoint:
+        assert plan_conversion(checkpoint).metadata["general.sampling.temp"].plain() == 0
+
+
 @pytest.mark.parametrize("kind", ["moe", "moe-bf16", "moe-f16"])
 def test_without_torch_only_the_last_bit_of_a_may_differ(
     kind: str, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
