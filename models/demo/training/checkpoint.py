@@ -74,11 +74,16 @@ CONFIG: dict[str, Any] = {
 GENERATION = {"bos_token_id": 1, "do_sample": False, "eos_token_id": [2, 11], "pad_token_id": 0}
 
 
+@torch.no_grad()
 def hub_tensors(model: Nemotron) -> dict[str, Tensor]:
     """The weights under the Hub's names: one tensor an expert, BF16 but for the router's bias."""
     tensors: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
-        if ".experts." in name:
+        if name == "align":
+            continue
+        if name == "lm_head.weight":
+            tensors[name] = model.output_rows().bfloat16().contiguous()
+        elif ".experts." in name:
             place, projection = name.rsplit(".", 1)
             for k, expert in enumerate(value):
                 tensors[f"{place}.{k}.{projection}.weight"] = expert.bfloat16().contiguous()
@@ -103,7 +108,7 @@ def load(folder: Path) -> Nemotron:
     """The model of a checkpoint folder, in float32."""
     tensors = load_file(folder / "model.safetensors")
     model = Nemotron(CONFIG)
-    state = dict(tensors)
+    state = {**tensors, "align": torch.zeros_like(model.align)}
     for name in model.state_dict():
         if ".experts." in name:
             place, projection = name.rsplit(".", 1)

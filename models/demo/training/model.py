@@ -217,7 +217,11 @@ class Backbone(nn.Module):
 
 
 class Nemotron(nn.Module):
-    """The language model; parameters carry the names of the Hub's checkpoints, but for the stacked experts."""
+    """The language model; parameters carry the names of the Hub's checkpoints, but for the stacked experts.
+
+    While it trains, each token's output row is partly its embedding, turned by `align`: so attention learns once, for all
+    tokens, how to copy one, and need not learn it anew for each rare piece of a name. `output_rows` is what is saved.
+    """
 
     def __init__(self, c: Config) -> None:
         super().__init__()
@@ -231,9 +235,13 @@ class Nemotron(nn.Module):
             elif weight.dim() == 2 and name.endswith("proj.weight"):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
         nn.init.normal_(self.lm_head.weight, std=0.02)
+        self.align = nn.Parameter(nn.init.orthogonal_(torch.empty(c["hidden_size"], c["hidden_size"])) * 0.1)
+
+    def output_rows(self) -> Tensor:
+        """The weight of the output layer, (vocab, hidden)."""
+        return self.lm_head.weight + self.backbone.embeddings.weight @ self.align
 
     def forward(self, tokens: Tensor, where: Tensor | None = None) -> Tensor:
         """Logits of (batch, time) tokens, only at the positions that the boolean `where` marks, if given."""
         hidden: Tensor = self.backbone(tokens)
-        logits: Tensor = self.lm_head(hidden if where is None else hidden[where])
-        return logits
+        return F.linear(hidden if where is None else hidden[where], self.output_rows())

@@ -114,10 +114,11 @@ def optimizers(model: Nemotron, lr: float) -> tuple[Muon, torch.optim.AdamW]:
     for name, p in model.named_parameters():
         if "_proj" in name:
             inner.append(p)
-        elif p.dim() == 2 and "gate" not in name:
+        elif name.endswith(("embeddings.weight", "lm_head.weight")):
             decayed.append(p)
         else:
             rest.append(p)
+    rest.sort(key=lambda p: p is model.align)
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
     return Muon(inner, lr=10 * lr), torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))
 
@@ -131,7 +132,7 @@ def rounded(model: Nemotron, amount: float) -> Iterator[None]:
     kept = [
         (p, p.detach().clone())
         for n, p in model.named_parameters()
-        if p.dim() >= 2 and "conv" not in n and "gate" not in n
+        if p.dim() >= 2 and "conv" not in n and "gate" not in n and n != "align"
     ]
     with torch.no_grad():
         for p, _ in kept:
@@ -154,8 +155,8 @@ class Progress:
 
 
 def schedule(step: int, steps: int) -> float:
-    """Warm up for 50 steps, stay, and fall linearly to nothing over the last half."""
-    return min(1.0, (step + 1) / 50, max(0.02, 2 * (1 - step / steps)))
+    """Warm up for 50 steps, stay for a third of the way, and fall linearly to nothing over the rest."""
+    return min(1.0, (step + 1) / 50, max(0.02, 1.5 * (1 - step / steps)))
 
 
 def train_step(model: Nemotron, ids: Tensor, mask: Tensor, noise: float) -> float:

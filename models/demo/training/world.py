@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nemotron_gguf.models.demo.training import memory, tools
-from nemotron_gguf.models.demo.training.talk import Turn, arithmetic, fact, small_talk, unknown
+from nemotron_gguf.models.demo.training.talk import Turn, arithmetic, echo, fact, small_talk, unknown
 from nemotron_gguf.models.demo.training.tools import Message
 
 SYSTEMS_EN = ("You are a helpful assistant.", "You are a friendly assistant. Answer briefly.", "Be brief.", "Be helpful.",
@@ -58,8 +58,8 @@ def forgetting(rng: random.Random, lang: str) -> list[Turn]:
 
 def chatting(rng: random.Random, lang: str) -> list[Turn]:
     """One to three questions that have nothing to do with each other."""
-    kinds: list[Callable[[random.Random, str], Turn]] = [fact, arithmetic, small_talk, unknown]
-    return [kind(rng, lang) for kind in rng.choices(kinds, weights=(50, 22, 10, 12), k=rng.choice((1, 1, 2, 3)))]
+    kinds: list[Callable[[random.Random, str], Turn]] = [fact, arithmetic, small_talk, unknown, echo]
+    return [kind(rng, lang) for kind in rng.choices(kinds, weights=(46, 34, 10, 7, 6), k=rng.choice((1, 1, 2, 3)))]
 
 
 def with_tools(rng: random.Random, lang: str) -> tuple[list[Message], list[Message]]:
@@ -83,7 +83,7 @@ def conversation(rng: random.Random) -> Conversation:
     """One conversation of the world."""
     lang = "en" if rng.random() < 0.55 else "zh"
     offered: list[Message] = []
-    kind = rng.choices(("chat", "remember", "forget", "tools"), weights=(60, 20, 4, 16))[0]
+    kind = rng.choices(("chat", "remember", "forget", "tools"), weights=(56, 19, 3, 22))[0]
     if kind == "tools":
         messages, offered = with_tools(rng, lang)
     else:
