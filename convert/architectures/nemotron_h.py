@@ -189,15 +189,13 @@ def _minus_exp(source: GGMLType) -> Transform:
 
 
 def _exp(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """exp in the precision of `values`, rounded correctly; torch's where torch is installed.
+    """exp in the precision of `values`.
 
-    llama.cpp's converter takes torch's exp, whose last bit is its math library's own (one in a hundred F32 values is
-    not rounded correctly). Where both run on one machine their files are to be the same.
+    By torch, as llama.cpp's converter does: the last bit is its math library's own (one in a hundred F32 values is
+    not rounded correctly), and both are to write the same files.
     """
-    try:
-        import torch
-    except ImportError:
-        return np.exp(values.astype(np.float64)).astype(values.dtype)
+    import torch
+
     result: npt.NDArray[Any] = torch.exp(torch.from_numpy(np.array(values))).numpy()
     return result
 

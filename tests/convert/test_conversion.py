@@ -2,17 +2,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from nemotron_gguf.convert import ConvertError, FilePlan, default_name, open_checkpoint, plan_conversion
-from nemotron_gguf.convert.cast import to_float32
 from nemotron_gguf.models.ggml import GGMLType
 
 if TYPE_CHECKING:
@@ -145,21 +142,3 @@ def test_a_model_that_does_not_sample_takes_the_likeliest_token(checkpoints: Che
     folder.joinpath("generation_config.json").write_text('{"do_sample": false, "temperature": 0.7}')
     with open_checkpoint(folder) as checkpoint:
         assert plan_conversion(checkpoint).metadata["general.sampling.temp"].plain() == 0
-
-
-@pytest.mark.parametrize("kind", ["moe", "moe-bf16", "moe-f16"])
-def test_without_torch_only_the_last_bit_of_a_may_differ(
-    kind: str, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open_checkpoint(checkpoints.get(kind)) as checkpoint:
-        plan = next(tensor for tensor in plan_conversion(checkpoint).tensors if tensor.name == "blk.0.ssm_a")
-        assert plan.transform is not None
-        log_a = to_float32(plan.sources[0].read(0, plan.n_rows), plan.sources[0].type)
-        with_torch = plan.transform(log_a)
-        monkeypatch.setitem(sys.modules, "torch", None)
-        without = plan.transform(log_a)
-    assert (without < 0).all()
-    if kind == "moe-f16":
-        np.testing.assert_array_max_ulp(with_torch.astype(np.float16), without.astype(np.float16), maxulp=1)
-    else:
-        np.testing.assert_array_max_ulp(with_torch, without, maxulp=1)
