@@ -1,7 +1,8 @@
 """Questions to the demo model and what a right answer contains.
 
-All are about the model's little world. Many use words, names or numbers that its training never showed together: each
-sum is one of those the training leaves out, and the names of people, cities and tools are new to it.
+All are about the model's little world, most in words that its training does not use: nearly every question for a fact
+is phrased anew. The people and pets, and some of the cities and one tool, have names that its lists of words lack. The
+sums, colours and things are of its world.
 """
 
 from collections.abc import Mapping
