@@ -26,7 +26,9 @@ class Reply:
     finish_reason: str
 
     def is_right(self, question: Question) -> bool:
-        words = self.said + "".join(f"<function={call.name}>{json.dumps(dict(call.arguments))}" for call in self.calls)
+        words = self.said + "".join(
+            f"<function={call.name}>{json.dumps(dict(call.arguments), ensure_ascii=False)}" for call in self.calls
+        )
         return self.finish_reason in ("stop", "tool_calls") and all(part in words for part in question.expected)
 
 
