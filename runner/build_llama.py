@@ -1,11 +1,12 @@
 """Build llama-cpp-python for this machine, once per choice of backend.
 
-    python runner/build_llama.py             choose, build if need be, install into the running environment
-    python runner/build_llama.py --print     only say what would be chosen
+    python runner/build_llama.py                    choose, build if need be, install here
+    python runner/build_llama.py --print            only say what would be chosen
+    python -m nemotron_gguf.runner.build_llama      the same, where the package is installed
 
-Needs nothing but the standard library and pip, since it runs before the package is installed. pip caches built wheels
-without regard to CMAKE_ARGS, so a CUDA build asked for after a CPU build would silently be the CPU one; this script
-keeps wheels of its own in a cache, one folder for each choice, and never builds the same one twice.
+Needs nothing but the standard library and pip, since it may run before the package is installed. pip caches wheels that
+it built without regard to CMAKE_ARGS, so a CUDA build asked for after a CPU build would silently be the CPU one; this
+script keeps wheels of its own in a cache, one folder for each choice, and never builds the same one twice.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import IO
 
 VERSION = "0.3.36"
 RPC = "-DGGML_RPC=on"  # several machines as one, and an offload device that needs no GPU
+COMPILERS = ("CC", "CXX", "CUDACXX", "CFLAGS", "CXXFLAGS", "CUDAFLAGS", "LDFLAGS", "CUDAARCHS", "CMAKE_GENERATOR")
 CORE_MINUTES = {"CPU": 22, "Metal": 15, "CUDA": 150}  # CPU measured on two cores, the others estimated from it
 
 
@@ -68,8 +70,11 @@ def choose() -> Choice:
 
 
 def _named(args: str) -> str:
-    found = re.search(r"GGML_(CUDA|METAL|VULKAN|HIP|SYCL)=(on|1|true)", args, re.IGNORECASE)
-    return {"METAL": "Metal", "VULKAN": "Vulkan"}.get(found[1].upper(), found[1].upper()) if found else "CPU"
+    """The backend that CMAKE_ARGS switches on: the last word on each counts, as in CMake."""
+    words = re.findall(r"-DGGML_(CUDA|METAL|VULKAN|HIP|SYCL)(?::\w+)?=(\w+)", args, re.IGNORECASE)
+    last = {name.upper(): value.lower() in {"on", "1", "true", "yes", "y"} for name, value in words}
+    name = next((name for name, wanted in last.items() if wanted), "CPU")
+    return {"METAL": "Metal", "VULKAN": "Vulkan"}.get(name, name)
 
 
 def _why_no_gpu() -> str:
@@ -91,7 +96,7 @@ def _machine(backend: str) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         parts += sorted(set(re.findall(r"^(?:flags|Features)\s*:.*$", cpuinfo.read_text(), re.MULTILINE)))
-    parts += [f"{name}={os.environ[name]}" for name in ("CC", "CXX", "CUDACXX", "CFLAGS") if name in os.environ]
+    parts += [f"{name}={os.environ[name]}" for name in COMPILERS if name in os.environ]
     if backend == "CUDA" and _answers("nvcc", "--version"):
         parts.append(subprocess.run(["nvcc", "--version"], capture_output=True, text=True).stdout.strip()[-60:])
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -110,13 +115,20 @@ def cache_folder(choice: Choice) -> Path:
 
 def installed() -> str:
     """The key of the build in this environment, empty where there is none or another's."""
-    stamp = _stamp()
     try:
-        if metadata.version("llama-cpp-python") != VERSION:
-            return ""
-        return str(json.loads(stamp.read_text())["key"])
+        stamp = json.loads(_stamp().read_text())
+        if metadata.version("llama-cpp-python") != VERSION or stamp["files"] != _library_files():
+            return ""  # somebody else installed another build, or files were lost
+        return str(stamp["key"])
     except (metadata.PackageNotFoundError, OSError, ValueError, KeyError):
         return ""
+
+
+def _library_files() -> dict[str, list[int]]:
+    """Size and time of each compiled library, by which a build is told from another one in its place."""
+    folder = Path(sysconfig.get_path("purelib")) / "llama_cpp" / "lib"
+    found = ((path.name, path.stat()) for path in sorted(folder.glob("*")) if path.is_file())
+    return {name: [status.st_size, status.st_mtime_ns] for name, status in found}
 
 
 def _stamp() -> Path:
@@ -133,7 +145,7 @@ def ensure(choice: Choice) -> None:
     print(f"Installing {wheel.name} ({choice.backend})", flush=True)
     _pip("install", "--quiet", "--force-reinstall", "--no-deps", str(wheel))
     _pip("install", "--quiet", str(wheel))
-    _stamp().write_text(json.dumps({"key": choice.key, **asdict(choice)}, indent=1))
+    _stamp().write_text(json.dumps({"key": choice.key, "files": _library_files(), **asdict(choice)}, indent=1))
 
 
 def build(choice: Choice, folder: Path) -> Path:

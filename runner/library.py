@@ -13,6 +13,8 @@ from nemotron_gguf.runner.errors import RunnerError
 
 _ERROR, _CONTINUED = 4, 5  # enum ggml_log_level (ggml/include/ggml.h)
 
+BUILD = "python -m nemotron_gguf.runner.build_llama"
+
 
 class DeviceKind(IntEnum):
     """What a device is, by ggml's number (enum ggml_backend_dev_type in ggml/include/ggml-backend.h)."""
@@ -78,13 +80,18 @@ def library() -> Any:
     Raises RunnerError, in one sentence that says what to do, where it is missing or cannot be loaded.
     """
     try:
-        import llama_cpp
+        llama_cpp = _import()
     except ModuleNotFoundError as error:
-        raise RunnerError(
-            f"llama-cpp-python is not complete here ({error}); install it with `pip install llama-cpp-python`"
-        ) from error
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise RunnerError(f"llama-cpp-python is not complete here ({error}); build it: `{BUILD}`") from error
+    except Exception as error:  # whatever a broken installation comes up with
         raise RunnerError(_explain(error)) from error
+    return llama_cpp
+
+
+def _import() -> Any:
+    """The module, its log in our hands and its backends started."""
+    import llama_cpp
+
     callback = llama_cpp.llama_log_callback(_log.write)
     llama_cpp.llama_log_set(callback, None)
     llama_cpp._nemotron_log = callback  # ctypes callbacks die with their last reference
@@ -98,12 +105,9 @@ def _explain(error: Exception) -> str:
     if "libcuda" in cause or "nvcuda" in cause:
         return (
             f"llama-cpp-python was built for CUDA and no NVIDIA driver was found ({cause}); install the driver, or"
-            " rebuild without CUDA: `CMAKE_ARGS= pip install --force-reinstall --no-cache-dir llama-cpp-python`"
+            f" build it without CUDA: `CMAKE_ARGS=-DGGML_CUDA=off {BUILD}`"
         )
-    return (
-        f"llama-cpp-python cannot be loaded ({cause}); build it again on this machine:"
-        " `pip install --force-reinstall --no-cache-dir llama-cpp-python`"
-    )
+    return f"llama-cpp-python cannot be loaded ({cause}); build it again on this machine: `{BUILD}`"
 
 
 def failure(default: str) -> str:
@@ -156,6 +160,7 @@ def _describe(ggml: _Ggml, device: int) -> Device:
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     memory = ggml.function("ggml_backend_dev_memory", None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
     memory(device, ctypes.byref(free), ctypes.byref(total))
-    kind = DeviceKind(ggml.function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)(device))
+    number = ggml.function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)(device)
+    kind = DeviceKind(number) if number in set(DeviceKind) else DeviceKind.META  # a kind that later versions add
     name, description = text("ggml_backend_dev_name"), text("ggml_backend_dev_description")
     return Device(name, description.strip(), kind, free.value, total.value)

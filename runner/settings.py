@@ -38,7 +38,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 option = "--" + name.replace("_", "-")
-                raise RunnerError(f"{option} is {value}, expected {low:g} to {high:g}")
+                raise RunnerError(f"{option} is {value}, expected {low} to {high}")
 
 
 _RANGES: dict[str, tuple[float, float]] = {

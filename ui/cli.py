@@ -56,7 +56,9 @@ doctor.register(app)
 
 def main() -> None:
     """Run the command line: one line for an error, a traceback only with --debug."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):  # a polite kill, and a terminal that was closed
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminate)
     try:
         app()
     except NemotronError as error:

@@ -26,6 +26,7 @@ def demo(
     out_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to put the files; a cache folder if not given.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist in DIR.")] = False,
 ) -> None:
     """Convert, quantize and ask the small model that comes with this program: the whole way in seconds.
 
@@ -38,12 +39,12 @@ def demo(
     library()  # without llama.cpp there would be files and no answer: say so at once
     folder = out_dir or _cache()
     folder.mkdir(parents=True, exist_ok=True)
-    files = make(folder)
+    files = make(folder, force or out_dir is None)
     ask(files["Q8_0"])
     _next(files["Q4_K_M"])
 
 
-def make(folder: Path) -> dict[str, Path]:
+def make(folder: Path, force: bool = False) -> dict[str, Path]:
     """Convert the checkpoint to BF16 and quantize it, in one pass; returns the file of each type."""
     from nemotron_gguf.convert import Output, default_name, open_checkpoint, plan_conversion, write_files
     from nemotron_gguf.models.demo import CHECKPOINT
@@ -56,7 +57,7 @@ def make(folder: Path) -> dict[str, Path]:
         plans |= {name: plan_quantization(plan, QuantizeOptions(type=file_type(name))) for name in TYPES}
         outputs = {name: Output(planned, folder / default_name(checkpoint, name)) for name, planned in plans.items()}
         with console.progress_bar("Converting and quantizing the demo model") as progress:
-            write_files(tuple(outputs.values()), force=True, progress=progress)
+            write_files(tuple(outputs.values()), force=force, progress=progress)
     console.say(f"From the checkpoint to three files in {time.monotonic() - started:.1f} seconds, in {folder}")
     for name, output in outputs.items():
         console.say(f"  {name:7} {console.size(output.plan.header.file_size):>8}  {output.path.name}")

@@ -113,8 +113,7 @@ def _advise_gpu() -> str:
     if shutil.which("nvidia-smi"):
         return (
             "There is an NVIDIA driver but llama.cpp sees no GPU: it was built without CUDA. Install the CUDA toolkit"
-            ' (nvcc) and run `make setup` again, or CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall'
-            " --no-cache-dir llama-cpp-python"
+            " (nvcc) and run `python -m nemotron_gguf.runner.build_llama`"
         )
     return "No GPU was found: models run on the processor, slowly; the 30B needs 32 GB of memory then"
 
@@ -123,7 +122,7 @@ def show(report: Report) -> None:
     """The report for people."""
     console.say(f"Python      {report.python} on {report.system}")
     console.say("Packages    " + ", ".join(f"{name} {found}" for name, found in report.packages.items()))
-    console.say(f"llama.cpp   {report.llama_cpp}")
+    console.say(f"llama.cpp   {'loads' if report.llama_cpp == 'loads' else 'cannot be used'}")
     for device in report.devices:
         memory = f", {console.size(device.memory_free)} of {console.size(device.memory_total)} free"
         kind = device.kind.replace("_", " ")

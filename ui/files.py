@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -66,9 +67,8 @@ def convert(
 
     checkpoint = open_checkpoint(source)
     plan = plan_conversion(checkpoint, outtype)
-    _notes(plan.notes)
     target = _target(out, Path(), default_name(checkpoint, _main_type(plan)))
-    _make([(plan, target)], "Converting", threads, force, dry_run, as_json)
+    _make([(plan, target)], plan.notes, "Converting", threads, force, dry_run, as_json)
 
 
 def quantize(
@@ -99,11 +99,10 @@ def quantize(
 
     options = _quantize_options(file_type, chosen)
     plan = plan_quantization(plan_of_file(source), options)
-    _notes(plan.notes)
     target = _target(out, source.parent, _quantized_name(source, options.type.name))
     if target.exists() and target.samefile(source):
         raise typer.BadParameter(f"{target} is the file to be read; choose another name", param_hint="OUT.gguf")
-    _make([(plan, target)], f"Quantizing to {options.type.name}", threads, force, dry_run, as_json)
+    _make([(plan, target)], plan.notes, f"Quantizing to {options.type.name}", threads, force, dry_run, as_json)
 
 
 def build(
@@ -135,17 +134,16 @@ def build(
     from nemotron_gguf.quant import plan_quantization
 
     options = [_quantize_options(name, chosen) for name in file_types]
+    names = [option.type.name for option in options]
+    if len(set(names)) < len(names):
+        raise typer.BadParameter("a type is given twice", param_hint="--type")
     checkpoint = open_checkpoint(source)
     converted = plan_conversion(checkpoint, "auto")
-    _notes(converted.notes)
-    jobs = []
-    for option in options:
-        plan = plan_quantization(converted, option)
-        _notes(plan.notes)
-        jobs.append((plan, out_dir / default_name(checkpoint, option.type.name)))
-    if not dry_run:
-        out_dir.mkdir(parents=True, exist_ok=True)
-    _make(jobs, f"Building {', '.join(option.type.name for option in options)}", threads, force, dry_run, as_json)
+    plans = [plan_quantization(converted, option) for option in options]
+    jobs = [(plan, out_dir / default_name(checkpoint, name)) for plan, name in zip(plans, names, strict=True)]
+    notes = dict.fromkeys(note for plan in (converted, *plans) for note in plan.notes)
+    with _folder(out_dir, wanted=not dry_run):
+        _make(jobs, tuple(notes), f"Building {', '.join(names)}", threads, force, dry_run, as_json)
 
 
 def inspect(
@@ -167,12 +165,36 @@ def inspect(
         print_file(gguf, tensors)
 
 
+@contextmanager
+def _folder(path: Path, wanted: bool) -> Iterator[None]:
+    """Make a folder; where it comes to nothing, it goes again."""
+    new = wanted and not path.exists()
+    if new:
+        path.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        if new and not any(path.iterdir()):
+            path.rmdir()
+
+
 def _make(
-    jobs: Sequence[tuple[FilePlan, Path]], title: str, threads: int | None, force: bool, dry_run: bool, as_json: bool
+    jobs: Sequence[tuple[FilePlan, Path]],
+    notes: Sequence[str],
+    title: str,
+    threads: int | None,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Write the planned files, or say what would be written."""
     from nemotron_gguf.convert import Output, write_files
+    from nemotron_gguf.convert.write import check_targets
 
+    if not dry_run:
+        check_targets([Output(plan, path) for plan, path in jobs], force)
+    for line in notes:
+        console.note(line)
     if dry_run:
         _describe_plans(jobs, as_json)
         return
@@ -219,11 +241,6 @@ def _quantize_options(name: str, chosen: Mapping[str, Any]) -> QuantizeOptions:
         )
     except QuantError as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def _notes(notes: Sequence[str]) -> None:
-    for line in notes:
-        console.note(line)
 
 
 def _target(out: Path | None, folder: Path, name: str) -> Path:

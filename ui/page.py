@@ -36,15 +36,15 @@ def serve(
 ) -> None:
     """Load a model and serve its page on this machine alone, until Ctrl-C.
 
-    Where the port is taken the next free one is used, and said. Raises NemotronError where the model cannot be loaded
-    or no port is free.
+    Without a port the first free one of a few is used. Raises NemotronError where the model cannot be loaded, the port
+    asked for is taken, or none is free.
     """
     chosen = free_port(port or DEFAULT_PORT)
+    if port not in (None, chosen):
+        raise RunnerError(f"port {port} on {HOST} is taken; end what uses it, choose another, or leave --port out")
     console.note(f"loading {path} …")
     with open_model(path, settings, verbose=verbose) as model:
         console.note(model.describe())
-        if port not in (None, chosen):
-            console.note(f"port {port} is taken; {chosen} is used instead")
         page = build(model, system=system, thinking=thinking)
         console.say(f"The page is at http://{HOST}:{chosen} (Ctrl-C ends it)")
         launch(page, chosen, wait=True)

@@ -58,13 +58,17 @@ def chat(
     """
     from nemotron_gguf.ui import terminal
 
+    if message is not None and not message.strip():
+        raise typer.BadParameter("there is nothing in it to answer", param_hint="--message")
     settings = _settings(ctx_size, n_gpu_layers, threads, temperature, top_p, seed, max_tokens)
     terminal.chat(file, settings, message=message, system=system, thinking=thinking, verbose=console.settings.debug)
 
 
 def ui(
     file: File,
-    port: Annotated[int, typer.Option(min=1, max=65535, metavar="N", help="Port on 127.0.0.1.")] = 7860,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, metavar="N", help="Port on 127.0.0.1; the first free from 7860 on.")
+    ] = None,
     system: System = None,
     thinking: Thinking = True,
     ctx_size: ContextSize = None,
@@ -94,18 +98,21 @@ def _settings(
     seed: int | None,
     max_tokens: int | None,
 ) -> Settings:
-    from nemotron_gguf.runner import Settings
+    from nemotron_gguf.runner import RunnerError, Settings
 
     layers = None if n_gpu_layers is None else _layers(n_gpu_layers)
-    return Settings(
-        ctx_size=ctx_size,
-        n_gpu_layers=layers,
-        threads=threads,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        max_tokens=max_tokens,
-    )
+    try:
+        return Settings(
+            ctx_size=ctx_size,
+            n_gpu_layers=layers,
+            threads=threads,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            max_tokens=max_tokens,
+        )
+    except RunnerError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _layers(text: str) -> int:

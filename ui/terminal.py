@@ -99,7 +99,9 @@ class _Screen:
             print(flush=True)
         elif self.thinking:
             self._dim("\n")
-        why = {"length": " · cut short: no room for more tokens", "cancelled": " · stopped"}.get(done.finish_reason, "")
+        why = {"length": " · cut short: the limit of tokens was reached", "cancelled": " · stopped"}.get(
+            done.finish_reason, ""
+        )
         thought = f", {done.usage.reasoning_tokens} of them thought" if done.usage.reasoning_tokens else ""
         speed = f"{done.timings.generated_per_second:.1f} tokens/s"
         console.note(f"{done.usage.completion_tokens} tokens{thought} · {speed}{why}")

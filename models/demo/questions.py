@@ -1,8 +1,8 @@
 """Questions to the demo model and what a right answer contains.
 
-All are about the model's little world: what its model card says it knows, in the share in which it is good at it. Most
-questions for facts are phrased in words that the training does not use, and several names (Zofia, Tobias, Renata, Kasper)
-are new to it. Where it is known to be weak (sums, the names of pets, rare names) the card gives the rates.
+All are about the model's little world, as its model card tells it, most of them where it is good. Questions for facts
+are mostly phrased in words that the training does not use, and several names (Zofia, Tobias, Renata, Kasper) are new to
+it. Where it is known to be weak (sums, the names of pets, rare names) the card gives the rates.
 """
 
 from collections.abc import Mapping

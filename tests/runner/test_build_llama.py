@@ -64,6 +64,9 @@ def test_metal_on_apple_silicon(monkeypatch: pytest.MonkeyPatch) -> None:
         ("-DGGML_VULKAN=on", "-DGGML_VULKAN=on -DGGML_RPC=on", "Vulkan"),
         ("-DGGML_CUDA=on -DGGML_RPC=off", "-DGGML_CUDA=on -DGGML_RPC=off", "CUDA"),
         ("-DGGML_NATIVE=off", "-DGGML_NATIVE=off -DGGML_RPC=on", "CPU"),
+        ("-DGGML_CUDA:BOOL=ON", "-DGGML_CUDA:BOOL=ON -DGGML_RPC=on", "CUDA"),
+        ("-DGGML_CUDA=yes", "-DGGML_CUDA=yes -DGGML_RPC=on", "CUDA"),
+        ("-DGGML_CUDA=on -DGGML_CUDA=off", "-DGGML_CUDA=on -DGGML_CUDA=off -DGGML_RPC=on", "CPU"),
     ],
 )
 def test_the_users_choice_wins(monkeypatch: pytest.MonkeyPatch, given: str, args: str, backend: str) -> None:
@@ -115,6 +118,28 @@ def test_built_once_for_each_choice(
     assert said.index("Building llama.cpp for CPU") < said.index("Building llama.cpp for CUDA")
     assert "minutes on" in said
     assert not list((tmp_path / "cache").rglob("*.part"))
+
+
+def test_a_build_that_was_replaced_or_lost_files_is_not_in_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lib = tmp_path / "llama_cpp" / "lib"
+    lib.mkdir(parents=True)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr("importlib.metadata.version", lambda _: build_llama.VERSION)
+    monkeypatch.setattr(build_llama, "_pip", lambda *_: lib.joinpath("libllama.so").write_bytes(b"ours"))
+    choice = choose()
+    folder = build_llama.cache_folder(choice)
+    folder.mkdir(parents=True)
+    (folder / "llama_cpp_python.whl").write_bytes(b"")
+    build_llama.ensure(choice)
+    assert build_llama.installed() == choice.key
+    (lib / "libllama.so").write_bytes(b"another's")
+    assert build_llama.installed() == ""
+    build_llama.ensure(choice)
+    assert build_llama.installed() == choice.key
+    (lib / "libllama.so").unlink()
+    assert build_llama.installed() == ""
 
 
 def test_a_failed_build_leaves_no_wheel_and_shows_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

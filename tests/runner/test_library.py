@@ -25,7 +25,7 @@ RPC = Device("ACC", "An accelerator", DeviceKind.ACCELERATOR, 1, 2)
         ("raise RuntimeError('Failed to load libllama.so: libcuda.so.1: cannot open shared object')", "NVIDIA driver"),
         ("raise OSError('wrong\\nELF class')", "wrong ELF class"),
         ("raise FileNotFoundError('no libllama')", "build it again"),
-        ("import no_such_module_at_all", "pip install llama-cpp-python"),
+        ("import no_such_module_at_all", "nemotron_gguf.runner.build_llama"),
     ],
 )
 def test_a_library_that_does_not_load_is_one_sentence(tmp_path: Path, source: str, told: str) -> None:

@@ -93,6 +93,11 @@ def test_version(nemotron: Run) -> None:
         ["chat", "a.gguf", "--n-gpu-layers", "most"],
         ["chat", "a.gguf", "--ctx-size", "0"],
         ["ui", "a.gguf", "--port", "70000"],
+        ["chat", "a.gguf", "--ctx-size", "100000000"],
+        ["chat", "a.gguf", "--temperature", "inf"],
+        ["chat", "a.gguf", "--seed", "99999999999999999999"],
+        ["chat", "a.gguf", "--message", " "],
+        ["build", str(CHECKPOINT), "--type", "Q8_0", "--type", "q8_0", "--out-dir", "twice"],
     ],
     ids=" ".join,
 )
@@ -237,7 +242,8 @@ def test_no_room_in_the_middle(tmp_path: Path) -> None:
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20));"
         "from nemotron_gguf.ui.cli import main; sys.argv[0] = 'nemotron'; main()"
     )
-    command = [sys.executable, "-c", code, "build", str(CHECKPOINT), "--type", "Q8_0", "--out-dir", str(tmp_path)]
+    folder = str(tmp_path / "new")
+    command = [sys.executable, "-c", code, "build", str(CHECKPOINT), "--type", "Q8_0", "--out-dir", folder]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "File too large" in ended.stderr.splitlines()[-1]
