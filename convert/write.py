@@ -74,7 +74,8 @@ def check_targets(outputs: Sequence[Output], force: bool) -> None:
         if output.path.exists() and not force:
             raise ConvertError(f"{output.path} exists and is kept; remove it, choose another name or pass --force")
         if not output.path.parent.is_dir():
-            raise ConvertError(f"the folder {output.path.parent} does not exist; make it first")
+            what = "is no folder; choose another" if output.path.parent.exists() else "does not exist; make it first"
+            raise ConvertError(f"{output.path.parent} {what}")
         seen.add(output.path)
         needed[output.path.parent] += output.plan.header.file_size
     for folder, size in needed.items():

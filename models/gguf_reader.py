@@ -78,6 +78,8 @@ def read_gguf(path: str | Path) -> GGUFFile:
     try:
         if path.is_dir():
             raise GGUFError(f"{path} is a folder, expected a GGUF file; `nemotron convert` makes one from a checkpoint")
+        if path.exists() and not path.is_file():
+            raise GGUFError(f"{path} is a pipe or a device, expected a GGUF file on a disk")
         size = path.stat().st_size
         with path.open("rb", buffering=1 << 20) as file:
             return _Reader(path, file, size).read()

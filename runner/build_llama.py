@@ -71,7 +71,7 @@ def choose() -> Choice:
 
 def _named(args: str) -> str:
     """The backend that CMAKE_ARGS switches on: the last word on each counts, as in CMake."""
-    words = re.findall(r"-DGGML_(CUDA|METAL|VULKAN|HIP|SYCL)(?::\w+)?=(\w+)", args, re.IGNORECASE)
+    words = re.findall(r"-D\s*GGML_(CUDA|METAL|VULKAN|HIP|SYCL)(?::\w+)?=(\w+)", args, re.IGNORECASE)
     last = {name.upper(): value.lower() in {"on", "1", "true", "yes", "y"} for name, value in words}
     name = next((name for name, wanted in last.items() if wanted), "CPU")
     return {"METAL": "Metal", "VULKAN": "Vulkan"}.get(name, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -68,6 +68,7 @@ def convert(
     checkpoint = open_checkpoint(source)
     plan = plan_conversion(checkpoint, outtype)
     target = _target(out, Path(), default_name(checkpoint, _main_type(plan)))
+    _not_onto(target, checkpoint.folder.iterdir())
     _make([(plan, target)], plan.notes, "Converting", threads, force, dry_run, as_json)
 
 
@@ -100,8 +101,7 @@ def quantize(
     options = _quantize_options(file_type, chosen)
     plan = plan_quantization(plan_of_file(source), options)
     target = _target(out, source.parent, _quantized_name(source, options.type.name))
-    if target.exists() and target.samefile(source):
-        raise typer.BadParameter(f"{target} is the file to be read; choose another name", param_hint="OUT.gguf")
+    _not_onto(target, [source, *([imatrix] if imatrix else [])])
     _make([(plan, target)], plan.notes, f"Quantizing to {options.type.name}", threads, force, dry_run, as_json)
 
 
@@ -168,7 +168,7 @@ def inspect(
 @contextmanager
 def _folder(path: Path, wanted: bool) -> Iterator[None]:
     """Make a folder; where it comes to nothing, it goes again."""
-    new = wanted and not path.exists()
+    new = wanted and not path.exists()  # a file of that name is refused with the targets
     if new:
         path.mkdir(parents=True)
     try:
@@ -248,6 +248,12 @@ def _target(out: Path | None, folder: Path, name: str) -> Path:
     if out is None:
         return folder / name
     return out / name if out.is_dir() else out
+
+
+def _not_onto(target: Path, sources: Iterable[Path]) -> None:
+    """What is read must not be written over, --force or not."""
+    if target.exists() and any(target.samefile(source) for source in sources):
+        raise typer.BadParameter(f"{target} is a file to be read; choose another name", param_hint="OUT.gguf")
 
 
 def _main_type(plan: FilePlan) -> str:

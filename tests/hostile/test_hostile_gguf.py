@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import struct
 from collections.abc import Callable
@@ -132,6 +133,13 @@ def test_any_byte_changed_is_read_or_refused(tmp_path: Path) -> None:
                 read_gguf(path)
             except GGUFError as error:
                 assert "\n" not in str(error)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.raises(GGUFError, match="pipe"):
+        read_gguf(tmp_path / "pipe.gguf")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def test_metal_on_apple_silicon(monkeypatch: pytest.MonkeyPatch) -> None:
         ("-DGGML_CUDA=on -DGGML_RPC=off", "-DGGML_CUDA=on -DGGML_RPC=off", "CUDA"),
         ("-DGGML_NATIVE=off", "-DGGML_NATIVE=off -DGGML_RPC=on", "CPU"),
         ("-DGGML_CUDA:BOOL=ON", "-DGGML_CUDA:BOOL=ON -DGGML_RPC=on", "CUDA"),
+        ("-D GGML_CUDA=on", "-D GGML_CUDA=on -DGGML_RPC=on", "CUDA"),
         ("-DGGML_CUDA=yes", "-DGGML_CUDA=yes -DGGML_RPC=on", "CUDA"),
         ("-DGGML_CUDA=on -DGGML_CUDA=off", "-DGGML_CUDA=on -DGGML_CUDA=off -DGGML_RPC=on", "CPU"),
     ],

@@ -208,6 +208,16 @@ def test_a_file_is_not_quantized_onto_itself(nemotron: Run, tmp_path: Path) -> N
     assert (tmp_path / "a.gguf").read_bytes() == before
 
 
+def test_a_checkpoint_is_not_converted_onto_itself(nemotron: Run, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for path in CHECKPOINT.iterdir():
+        (source / path.name).write_bytes(path.read_bytes())
+    before = (source / "model.safetensors").read_bytes()
+    assert nemotron("convert", source, source / "model.safetensors", "--force").status == 2
+    assert (source / "model.safetensors").read_bytes() == before
+
+
 def test_quantized_sources_and_missing_imatrix_are_refused(nemotron: Run, demo_q8: Path) -> None:
     again = nemotron("quantize", demo_q8, "b.gguf", "--type", "Q4_0")
     assert again.status == 1
