@@ -127,6 +127,7 @@ class _Reader:
         return GGUFFile(self.path, version, alignment, metadata, self.place(infos, alignment), self.size)
 
     def preamble(self) -> tuple[int, int, int]:
+        """Version, number of tensors and number of keys."""
         magic = self.take(4, "the magic number")
         if magic != MAGIC:
             raise self.fail(f"it begins with {magic!r}, expected {MAGIC!r}")

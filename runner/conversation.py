@@ -150,6 +150,7 @@ class _Turn:
             yield part
 
     def done(self, called: bool) -> Done:
+        """The event that ends the turn; `called` where the model called a tool."""
         p = self.progress
         read, reason = p.prompt_tokens - p.cached_tokens, p.finish_reason
         return Done(
