@@ -1,9 +1,9 @@
 """Questions to the demo model and what a right answer contains.
 
-All are about the model's little world, as its model card tells it. Questions for facts are mostly phrased in words that
-the training does not use, and several names (Zofia, Tobias, Renata, Kasper) are new to it. They were chosen with its
-answers in view, so they guard the way from the checkpoint to the answer rather than measure the model. Where it is known
-to be weak (sums, the names of pets, rare names) the card gives the rates.
+All are about the model's little world, as its model card tells it. Questions for facts are mostly phrased in words
+that the training does not use, and several names (Zofia, Tobias, Renata, Kasper) are new to it. They were chosen with
+its answers in view, so they guard the way from the checkpoint to the answer rather than measure the model. Where it is
+known to be weak (sums, the names of pets, rare names) the card gives the rates.
 """
 
 from collections.abc import Mapping
