@@ -112,9 +112,8 @@ def pet_slot(rng: random.Random, lang: str) -> Slot:
 
 def slot_value(rng: random.Random, lang: str) -> tuple[Slot, str]:
     """Something to tell, and its value."""
-    if rng.random() < 0.25:
-        pet = words.new_word(rng) if rng.random() < 0.3 else rng.choice(words.PET_NAMES_EN)
-        return pet_slot(rng, lang), pet if lang == "en" else rng.choice(words.PET_NAMES_ZH)
+    if rng.random() < 0.35:
+        return pet_slot(rng, lang), words.pet_name_en(rng) if lang == "en" else words.pet_name_zh(rng)
     if rng.random() < 0.35:
         slot = (SLOTS_EN if lang == "en" else SLOTS_ZH)[0]
     else:

@@ -157,18 +157,13 @@ def some_word(rng: random.Random, pools: tuple[list[str], ...]) -> str:
 
 
 def added(a: int, b: int, lang: str) -> tuple[str, int]:
-    """Reasoning and result of a + b, ones and tens apart."""
-    ones, tens = a % 10 + b % 10, a - a % 10 + b - b % 10
-    if lang == "en":
-        return f"The ones: {a % 10} + {b % 10} = {ones}. The tens: {tens}. Together: {tens} + {ones} = {a + b}.", a + b
-    return f"个位：{a % 10} + {b % 10} = {ones}。十位：{tens}。合起来：{tens} + {ones} = {a + b}。", a + b
+    """Reasoning and result of a + b."""
+    return (f"I add {a} and {b}: {a} + {b} = {a + b}." if lang == "en" else f"{a}加{b}：{a} + {b} = {a + b}。"), a + b
 
 
 def subtracted(a: int, b: int, lang: str) -> tuple[str, int]:
-    """Reasoning and result of a - b, checked by the sum."""
-    if lang == "en":
-        return f"{a} - {b} = {a - b}, because {a - b} + {b} = {a}.", a - b
-    return f"{a} - {b} = {a - b}，因为{a - b} + {b} = {a}。", a - b
+    """Reasoning and result of a - b."""
+    return (f"I take {b} from {a}: {a} - {b} = {a - b}." if lang == "en" else f"{a}减{b}：{a} - {b} = {a - b}。"), a - b
 
 
 SUMS_EN = ("What is {a} {o} {b}?", "{a} {o} {b}", "{a} {o} {b} = ?", "How much is {a} {o} {b}?", "Compute {a} {o} {b}.",
@@ -196,9 +191,9 @@ def story_sum(rng: random.Random, lang: str, a: int, b: int, plus: bool) -> Turn
 
 
 def arithmetic(rng: random.Random, lang: str) -> Turn:
-    """A sum or a difference of numbers up to twenty."""
+    """A sum or a difference of numbers up to ten."""
     plus = rng.random() < 0.6
-    a, b = rng.randint(0, 20), rng.randint(0, 20)
+    a, b = rng.randint(0, 10), rng.randint(0, 10)
     a, b = (a, b) if plus else (max(a, b), min(a, b))
     if rng.random() < 0.2:
         return story_sum(rng, lang, a, b, plus)

@@ -11,9 +11,15 @@ NAMES_EN = (
 ).split()
 SURNAMES_ZH = "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗"
 GIVEN_ZH = "明华丽强芳伟静磊娜军洋勇艳杰涛超霞平刚英文玉海红梅雪云天宇晨阳婷月欣佳思雨浩然子小安乐"
+CHARACTERS_ZH = (
+    "宁波雪球晓东子平春夏秋冬山水风光星辰石木竹兰菊桃李松柏龙虎鹿鹤鱼鸟白黑红青金银铁铜米豆糖果茶酒花草叶根树林森江湖河"
+    "海洋岛桥路门城镇村家园田土火灯电车船书画诗歌琴棋笔墨纸字文武良善美好新古大小多少长短高低东西南北中上下左右前后里外温"
+    "州台合肥徐扬常嘉绍义乌珠汕惠泉漳南昌贵桂柳洛开封太原包头银川兰拉萨"
+)
 SYLLABLES = (
     "ba be bo da de do fa fi ga go ha jo ka ke ki ko la le li lo ma me mi mo na ne ni no pa pe ra re ri ro sa se so ta te "
-    "to va ve vi xa za zo lin ran mar tor ven dal ris tan"
+    "to va ve vi xa za zo lin ran mar tor ven dal ris tan bru bu che da di du el en er fe ge gra gu he hi kas kar lu mal mu "
+    "nor nu os pi po pu ren ru sha si sol ste su ti tob tu ul wa we wi ya yu zi"
 ).split()
 CITIES_EN = (
     "Paris London Berlin Rome Madrid Vienna Prague Oslo Lisbon Dublin Athens Warsaw Zurich Geneva Milan Munich Hamburg "
@@ -71,6 +77,24 @@ def new_word(rng: random.Random) -> str:
     return "".join(rng.choice(SYLLABLES) for _ in range(rng.choice((2, 2, 3)))).capitalize()
 
 
+def new_word_zh(rng: random.Random) -> str:
+    """Two or three characters that make no word."""
+    return "".join(rng.choice(CHARACTERS_ZH) for _ in range(rng.choice((2, 2, 3))))
+
+
+def pet_name_en(rng: random.Random) -> str:
+    """The name of a pet, a third of the time an invented one, now and then a person's."""
+    kind = rng.random()
+    if kind < 0.35:
+        return new_word(rng)
+    return rng.choice(NAMES_EN) if kind < 0.5 else rng.choice(PET_NAMES_EN)
+
+
+def pet_name_zh(rng: random.Random) -> str:
+    """The name of a pet in Chinese, half the time an invented one."""
+    return new_word_zh(rng) if rng.random() < 0.5 else rng.choice(PET_NAMES_ZH)
+
+
 def name_en(rng: random.Random) -> str:
     """A person's name, a third of the time an invented one."""
     return new_word(rng) if rng.random() < 0.35 else rng.choice(NAMES_EN)
@@ -80,7 +104,7 @@ def name_zh(rng: random.Random) -> str:
     """A Chinese name, or now and then a foreign one."""
     if rng.random() < 0.15:
         return name_en(rng)
-    given = "".join(rng.choice(GIVEN_ZH) for _ in range(rng.choice((1, 2))))
+    given = "".join(rng.choice(rng.choice((GIVEN_ZH, GIVEN_ZH, CHARACTERS_ZH))) for _ in range(rng.choice((1, 2))))
     return rng.choice(("", "小")) + given if rng.random() < 0.3 else rng.choice(SURNAMES_ZH) + given
 
 
@@ -90,5 +114,5 @@ def city_en(rng: random.Random) -> str:
 
 
 def city_zh(rng: random.Random) -> str:
-    """A city in Chinese, now and then one made of two characters."""
-    return "".join(rng.choice(GIVEN_ZH) for _ in range(2)) if rng.random() < 0.2 else rng.choice(CITIES_ZH)
+    """A city in Chinese, now and then an invented one."""
+    return new_word_zh(rng) if rng.random() < 0.25 else rng.choice(CITIES_ZH)

@@ -83,7 +83,7 @@ def conversation(rng: random.Random) -> Conversation:
     """One conversation of the world."""
     lang = "en" if rng.random() < 0.55 else "zh"
     offered: list[Message] = []
-    kind = rng.choices(("chat", "remember", "forget", "tools"), weights=(56, 19, 3, 22))[0]
+    kind = rng.choices(("chat", "remember", "forget", "tools"), weights=(50, 27, 4, 19))[0]
     if kind == "tools":
         messages, offered = with_tools(rng, lang)
     else:
