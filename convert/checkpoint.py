@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Self
 
+from nemotron_gguf.convert.byte_source import Files, LocalFolder
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.hub import download, parse_source
 from nemotron_gguf.convert.json_files import Object, read_object
@@ -18,6 +20,7 @@ from nemotron_gguf.models.ggml import GGMLType
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_SHARDS = 10_000
+HEADERS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Checkpoint:
     """A checkpoint whose headers are all read and checked; its weights are read on demand.
 
     `name` is the repository's or the folder's name, `repo_id` the Hub's `org/name` where it came from there. The
-    shards stay open until `close`, or until the last reader is gone.
+    shards, in the order of their file names, stay open until `close`, or until the last reader is gone.
     """
 
     folder: Path
@@ -61,6 +64,7 @@ class Checkpoint:
     repo_id: str | None
     config: Object
     tensors: Mapping[str, Tensor]
+    shards: tuple[Shard, ...] = ()
 
     def file(self, name: str) -> Path:
         """Path of another file of the checkpoint, whether it exists or not."""
@@ -73,10 +77,19 @@ class Checkpoint:
             counts[tensor.type] += tensor.entry.n_elements
         return counts.most_common(1)[0][0]
 
+    def identity(self) -> list[dict[str, object]]:
+        """What binds a run to this checkpoint: the identities of its shards, in the order of their file names."""
+        return [shard.identity() for shard in self.shards]
+
+    @property
+    def in_flight(self) -> int:
+        """How many reads are worth having under way at once: more where the weights come over a network."""
+        return max((shard.source.in_flight for shard in self.shards), default=1)
+
     def close(self) -> None:
         """Give the files back."""
-        for tensor in self.tensors.values():
-            tensor.shard.close()
+        for shard in self.shards:
+            shard.close()
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +117,8 @@ def open_checkpoint(
         )
     config = read_object(folder / "config.json")
     _refuse_quantized(folder, config)
-    return Checkpoint(folder, name, repo_id, config, _open_tensors(folder))
+    shards, tensors = _open_weights(folder, LocalFolder(folder))
+    return Checkpoint(folder, name, repo_id, config, tensors, tuple(shards.values()))
 
 
 def _refuse_quantized(folder: Path, config: Object) -> None:
@@ -117,36 +131,53 @@ def _refuse_quantized(folder: Path, config: Object) -> None:
         )
 
 
-def _open_tensors(folder: Path) -> dict[str, Tensor]:
+def _open_weights(folder: Path, files: Files) -> tuple[dict[str, Shard], dict[str, Tensor]]:
+    """The shards by file name and the tensors by name; `folder` has the index, `files` the weights."""
     if folder.joinpath(INDEX).is_file():
-        return _open_sharded(folder)
-    if folder.joinpath(SINGLE).is_file():
-        shard = _open(folder / SINGLE)
-        return _not_empty(folder, {name: Tensor(entry, shard) for name, entry in shard.entries.items()})
-    pickled = next((path.name for path in _files(folder) if path.suffix in (".bin", ".pt", ".pth", ".ckpt")), None)
+        weight_map = read_object(folder / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ConvertError(f"{folder / INDEX} has no weight_map, expected an object of tensor to file name")
+        shards = _open_shards(files, sorted(_shard_names(weight_map)))
+        return shards, _listed_tensors(shards, weight_map)
+    names = list(files.names())
+    if SINGLE not in names:
+        raise _no_weights(files.name, names)
+    shards = _open_shards(files, [SINGLE])
+    tensors = {name: Tensor(entry, shards[SINGLE]) for name, entry in shards[SINGLE].entries.items()}
+    if not tensors:
+        raise ConvertError(f"{shards[SINGLE].source.name} holds no tensors")
+    return shards, tensors
+
+
+def _no_weights(where: str, names: list[str]) -> ConvertError:
+    pickled = next((name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))), None)
     if pickled:
-        raise ConvertError(
-            f"{folder} holds its weights in {pickled}, which could run code when read; expected {SINGLE}."
+        return ConvertError(
+            f"{where} holds its weights in {pickled}, which could run code when read; expected {SINGLE}."
             " Save it with transformers' save_pretrained(safe_serialization=True)"
         )
-    loose = next((path.name for path in _files(folder) if path.suffix == ".safetensors"), None)
+    loose = next((name for name in names if name.endswith(".safetensors")), None)
     if loose:
-        raise ConvertError(f"{folder} has {loose} but neither {SINGLE} nor {INDEX}; its download is incomplete")
-    raise ConvertError(f"{folder} has no weights, expected {SINGLE} or {INDEX} with its shards")
+        return ConvertError(f"{where} has {loose} but neither {SINGLE} nor {INDEX}; its download is incomplete")
+    return ConvertError(f"{where} has no weights, expected {SINGLE} or {INDEX} with its shards")
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    try:
-        yield from sorted(path for path in folder.iterdir() if path.is_file())
-    except OSError as error:
-        raise ConvertError(f"cannot read {folder}: {error.strerror or error}") from error
+def _open_shards(files: Files, names: Sequence[str]) -> dict[str, Shard]:
+    """Open files and check their headers, several at once."""
+    there = set(files.names())
+    for name in names:
+        if name not in there:
+            raise ConvertError(f"{files.name} lacks the shard {name} that {INDEX} names; download the checkpoint again")
+    with ThreadPoolExecutor(HEADERS_AT_ONCE, thread_name_prefix="headers") as pool:
+        try:
+            return dict(zip(names, pool.map(lambda name: Shard(files.open(name)), names), strict=True))
+        except BaseException:
+            files.close()  # others may be waiting for a network
+            raise
 
 
-def _open_sharded(folder: Path) -> dict[str, Tensor]:
-    weight_map = read_object(folder / INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ConvertError(f"{folder / INDEX} has no weight_map, expected an object of tensor to file name")
-    shards = {name: _open_shard(folder, name) for name in sorted(_shard_names(weight_map))}
+def _listed_tensors(shards: Mapping[str, Shard], weight_map: Mapping[str, object]) -> dict[str, Tensor]:
+    """The tensors of all shards, each in the shard where the index says it is."""
     tensors: dict[str, Tensor] = {}
     for file, shard in shards.items():
         for name, entry in shard.entries.items():
@@ -172,23 +203,6 @@ def _shard_names(weight_map: Mapping[str, object]) -> set[str]:
         if len(names) > MAX_SHARDS:
             raise ConvertError(f"{INDEX} names more than {MAX_SHARDS} shards; this is no sound checkpoint")
     return names
-
-
-def _open_shard(folder: Path, name: str) -> Shard:
-    path = folder / name
-    if not path.is_file():
-        raise ConvertError(f"{folder} lacks the shard {name} that {INDEX} names; download the checkpoint again")
-    return _open(path)
-
-
-def _open(path: Path) -> Shard:
-    return Shard(path)
-
-
-def _not_empty(folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    if not tensors:
-        raise ConvertError(f"{folder / SINGLE} holds no tensors")
-    return tensors
 
 
 def name_some(names: list[str], limit: int = 3) -> str:

@@ -6,17 +6,15 @@ format: https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
-import os
+import hashlib
 import struct
-import threading
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 import numpy as np
 
+from nemotron_gguf.convert.byte_source import ByteSource
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.json_files import parse_object
 from nemotron_gguf.convert.plan import Rows
@@ -52,18 +50,11 @@ class Entry:
 
 
 class Shard:
-    """One open safetensors file; `read` may be called by several threads at once."""
+    """A safetensors file whose header is read and checked; `read` may be called by several threads at once."""
 
-    def __init__(self, path: Path) -> None:
-        """Open and check a file. Raises ConvertError where it is no sound, complete safetensors file."""
-        self.path = path
-        self._lock = threading.Lock()
-        try:
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            self._close = weakref.finalize(self, os.close, self._fd)
-            self._size = os.fstat(self._fd).st_size
-        except OSError as error:
-            raise ConvertError(f"cannot read {path}: {error.strerror or error}") from error
+    def __init__(self, source: ByteSource) -> None:
+        """Read the header. Raises ConvertError, closing the source, where it is no sound, complete safetensors file."""
+        self.source = source
         try:
             self.entries: Mapping[str, Entry] = self._header()
         except BaseException:
@@ -72,51 +63,35 @@ class Shard:
 
     def close(self) -> None:
         """Give the file back; reading afterwards is an error."""
-        self._close()
-        self._fd = -1  # the number may soon be another file's
+        self.source.close()
 
     def read(self, offset: int, size: int) -> bytearray:
-        """Exactly `size` bytes from an absolute offset, in a buffer of its own; ConvertError on a short read."""
-        buffer = bytearray(size)
-        view, done = memoryview(buffer), 0
-        try:
-            while done < size:
-                count = self._read_some(view[done:], offset + done)
-                if count == 0:
-                    raise self._fail(
-                        f"it ends at byte {offset + done}, {size - done} more expected; it is truncated or changed"
-                        " while it was read: download it again"
-                    )
-                done += count
-        except OSError as error:
-            raise ConvertError(f"reading {self.path} failed: {error.strerror or error}") from error
-        return buffer
+        """Exactly `size` bytes from an absolute offset, in a buffer of its own; errors as of `ByteSource.read`."""
+        return self.source.read(offset, size)
 
-    def _read_some(self, view: memoryview, offset: int) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._fd, [view], offset)
-        with self._lock:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            data = os.read(self._fd, len(view))
-        view[: len(data)] = data
-        return len(data)
+    def identity(self) -> dict[str, object]:
+        """What binds a run to this file: its source's identity and the SHA-256 of its header."""
+        return {**self.source.identity(), "header": self._sha256}
 
     def _fail(self, message: str) -> ConvertError:
-        return ConvertError(f"{self.path} is no sound safetensors file: {message}")
+        return ConvertError(f"{self.source.name} is no sound safetensors file: {message}")
 
     def _header(self) -> dict[str, Entry]:
-        if self._size < 8:
-            raise self._fail(f"it has {self._size} bytes, at least 8 expected; download it again")
+        if self.source.size < 8:
+            raise self._fail(f"it has {self.source.size} bytes, at least 8 expected; download it again")
         length: int = struct.unpack("<Q", self.read(0, 8))[0]
         if length > MAX_HEADER:
             raise self._fail(f"its header claims {length} bytes, at most {MAX_HEADER} expected")
-        if length > self._size - 8:
-            raise self._fail(f"its header claims {length} bytes, the file has {self._size - 8} left; download it again")
+        if length > self.source.size - 8:
+            raise self._fail(
+                f"its header claims {length} bytes, the file has {self.source.size - 8} left; download it again"
+            )
         raw = bytes(self.read(8, length))
+        self._sha256 = hashlib.sha256(raw).hexdigest()
         if raw[:1] != b"{":
             raise self._fail(f"its header begins with {raw[:1]!r}, expected b'{{'")
         try:
-            header = parse_object(raw.decode("utf-8"), f"the header of {self.path}")
+            header = parse_object(raw.decode("utf-8"), f"the header of {self.source.name}")
         except UnicodeDecodeError:
             raise self._fail("its header is no UTF-8") from None
         metadata = header.pop("__metadata__", {})
@@ -150,9 +125,13 @@ class Shard:
                 what = "a hole before" if entry.begin > end else "an overlap at"
                 raise self._fail(f"{what} {entry.name!r}: it begins at byte {entry.begin}, expected {end}")
             end += entry.nbytes
-        if end != self._size:
-            what = "it is truncated: download it again" if end > self._size else "it has bytes that belong to no tensor"
-            raise self._fail(f"its tensors end at byte {end}, the file at {self._size}; {what}")
+        if end != self.source.size:
+            what = (
+                "it is truncated: download it again"
+                if end > self.source.size
+                else "it has bytes that belong to no tensor"
+            )
+            raise self._fail(f"its tensors end at byte {end}, the file at {self.source.size}; {what}")
         return {entry.name: entry for entry in entries}
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from nemotron_gguf.convert.byte_source import LocalFile
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.rows import InterleavedHeads
 from nemotron_gguf.convert.safetensors import MAX_HEADER, Shard, TensorRows
@@ -24,7 +25,7 @@ def values() -> torch.Tensor:
 def shard(values: torch.Tensor, tmp_path: Path) -> Shard:
     path = tmp_path / "a.safetensors"
     save_file({"odd": torch.zeros(3, dtype=torch.uint8), "x": values, "none": torch.zeros(0)}, path, {"format": "pt"})
-    return Shard(path)
+    return Shard(LocalFile(path))
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_the_longest_header_that_is_claimed_is_not_allocated(tmp_path: Path) -> 
     path = tmp_path / "huge.safetensors"
     path.write_bytes((MAX_HEADER).to_bytes(8, "little") + b"{}")
     with pytest.raises(ConvertError, match="the file has 2 left"):
-        Shard(path)
+        Shard(LocalFile(path))
 
 
 @pytest.mark.parametrize("span", [(0, 64), (0, 1), (7, 8), (5, 41), (31, 33)])
