@@ -7,18 +7,20 @@ write_files([Output(plan, Path(default_name(checkpoint, "BF16")))])
 
 from nemotron_gguf.convert.checkpoint import Checkpoint, open_checkpoint
 from nemotron_gguf.convert.conversion import OutType, default_name, plan_conversion
-from nemotron_gguf.convert.errors import ConvertError
+from nemotron_gguf.convert.errors import ConvertError, Interrupted
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan
-from nemotron_gguf.convert.write import Output, Progress, write_files
+from nemotron_gguf.convert.write import Output, Progress, WriteOptions, write_files
 
 __all__ = [
     "Checkpoint",
     "ConvertError",
     "FilePlan",
+    "Interrupted",
     "OutType",
     "Output",
     "Progress",
     "TensorPlan",
+    "WriteOptions",
     "default_name",
     "open_checkpoint",
     "plan_conversion",

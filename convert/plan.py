@@ -6,6 +6,7 @@ checkpoint, F32 after a transform and blocks copied from another file are all th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,6 +123,11 @@ class FilePlan:
     def header(self) -> Header:
         """The encoded header and every tensor's absolute offset."""
         return encode_header(self.metadata, ((t.name, t.shape, t.type) for t in self.tensors), self.alignment)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the header, that is of all keys and of every tensor's name, shape, type and place."""
+        return hashlib.sha256(self.header.data).hexdigest()
 
     def describe(self) -> dict[str, object]:
         """The plan for `--dry-run --json`; `bytes` is the size of the file."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nemotron_gguf.convert import Output, open_checkpoint, plan_conversion, write_files
+from nemotron_gguf.convert import Output, WriteOptions, open_checkpoint, plan_conversion, write_files
 from nemotron_gguf.models.gguf_reader import GGUFFile, TensorInfo, read_gguf
 from nemotron_gguf.models.gguf_values import Value
 
@@ -38,7 +38,7 @@ def pair(
     folder = checkpoints.get(name)
     target = tmp_path / "ours.gguf"
     with open_checkpoint(folder) as checkpoint:
-        write_files([Output(plan_conversion(checkpoint, outtype), target)], threads=2)
+        write_files([Output(plan_conversion(checkpoint, outtype), target)], WriteOptions(threads=2))
     return read_gguf(target), read_gguf(theirs[folder, outtype])
 
 

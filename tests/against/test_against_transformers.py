@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from nemotron_gguf.convert import Output, open_checkpoint, plan_conversion, write_files
+from nemotron_gguf.convert import Output, WriteOptions, open_checkpoint, plan_conversion, write_files
 
 if TYPE_CHECKING:
     from nemotron_gguf.tests.conftest import Checkpoints
@@ -28,7 +28,7 @@ def test_the_file_predicts_what_the_checkpoint_predicts(kind: str, checkpoints: 
     assert theirs.std(axis=1).min() > 0.1, "a flat distribution would prove nothing"
     target = tmp_path / "model.gguf"
     with open_checkpoint(folder) as checkpoint:
-        write_files([Output(plan_conversion(checkpoint, "f32"), target)], threads=2)
+        write_files([Output(plan_conversion(checkpoint, "f32"), target)], WriteOptions(threads=2))
     ours = llama_logits(target, tokens)
     divergence = kl(theirs, ours)
     print(f"{kind}: mean KL divergence {divergence.mean():.2e}")
@@ -105,7 +105,7 @@ def test_what_transformers_saves_gives_the_same_file(kind: str, checkpoints: Che
     for folder in (original, saved):
         with open_checkpoint(folder) as checkpoint:
             target = tmp_path / f"{len(files)}.gguf"
-            write_files([Output(plan_conversion(checkpoint), target)], threads=2)
+            write_files([Output(plan_conversion(checkpoint), target)], WriteOptions(threads=2))
             files.append(target.read_bytes())
     assert files[0] == files[1]
 
@@ -113,5 +113,5 @@ def test_what_transformers_saves_gives_the_same_file(kind: str, checkpoints: Che
 def test_a_vocabulary_that_is_no_multiple_of_8_loads(checkpoints: Checkpoints, tmp_path: Path) -> None:
     folder, target = checkpoints.make(tmp_path / "odd", vocab=515), tmp_path / "odd.gguf"
     with open_checkpoint(folder) as checkpoint:
-        write_files([Output(plan_conversion(checkpoint), target)], threads=2)
+        write_files([Output(plan_conversion(checkpoint), target)], WriteOptions(threads=2))
     assert llama_logits(target, [10, 20, 30]).shape == (3, 515)

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nemotron_gguf.convert import write
+from nemotron_gguf.convert import chunks, run
 from nemotron_gguf.convert.cast import Cast
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.plan import FilePlan, Rows, TensorPlan
-from nemotron_gguf.convert.write import Output, write_files
+from nemotron_gguf.convert.write import Output, Progress, WriteOptions, write_files
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.models.gguf_values import string
@@ -69,7 +69,8 @@ def plan(*tensors: TensorPlan) -> FilePlan:
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "CHUNK_WEIGHTS", 24 * 7)
+    monkeypatch.setattr(run, "ENCODE_WEIGHTS", 24 * 7)
+    monkeypatch.setattr(chunks, "READ_WEIGHTS", 24 * 20)
 
 
 def test_stacked_sources_transform_and_casts(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_stacked_sources_transform_and_casts(tmp_path: Path) -> None:
         TensorPlan("half", (33, 24), parts, Cast(GGMLType.F16)),
     )
     path = tmp_path / "a.gguf"
-    write_files([Output(plan(*tensors), path)], threads=3)
+    write_files([Output(plan(*tensors), path)], WriteOptions(threads=3))
     read = {tensor.name: path.read_bytes()[tensor.offset :][: tensor.nbytes] for tensor in read_gguf(path).tensors}
     bf16 = torch.from_numpy(whole).to(torch.bfloat16).view(torch.int16).numpy()
     assert read["stack"] == bf16.tobytes()
@@ -113,7 +114,7 @@ def test_bf16_rounds_as_torch_on_every_kind_of_number() -> None:
 def test_any_number_of_threads_gives_the_same_file(tmp_path: Path) -> None:
     tensors = [TensorPlan(f"t{n}", (40, 24), (source(40, n),), Cast(GGMLType.BF16)) for n in range(5)]
     for threads in (1, 2, 7):
-        write_files([Output(plan(*tensors), tmp_path / f"{threads}.gguf")], threads=threads)
+        write_files([Output(plan(*tensors), tmp_path / f"{threads}.gguf")], WriteOptions(threads=threads))
     assert len({(tmp_path / f"{threads}.gguf").read_bytes() for threads in (1, 2, 7)}) == 1
 
 
@@ -130,7 +131,7 @@ def test_several_files_read_each_row_once(tmp_path: Path) -> None:
         Output(plan(*tensors(GGMLType.F16)), tmp_path / "a.gguf"),
         Output(plan(*reversed(tensors(GGMLType.F32))), tmp_path / "b.gguf"),
     ]
-    write_files(jobs, threads=2)
+    write_files(jobs, WriteOptions(threads=2))
     assert sorted(first.reads) == list(range(50))
     assert sorted(second.reads) == list(range(20))
     for name, kind in (("a", GGMLType.F16), ("b", GGMLType.F32)):
@@ -144,12 +145,15 @@ def test_several_files_read_each_row_once(tmp_path: Path) -> None:
             )
 
 
-def test_progress_counts_every_weight(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    tensor = TensorPlan("x", (50, 24), (source(50),), Cast(GGMLType.F32))
-    write_files([Output(plan(tensor), tmp_path / "a.gguf")], progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (1200, 1200)
-    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+def test_progress_counts_every_byte(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    tensor = TensorPlan("x", (50, 24), (source(50),), Cast(GGMLType.F16))
+    write_files([Output(plan(tensor), tmp_path / "a.gguf")], WriteOptions(report=seen.append))
+    writing = [at for at in seen if at.phase == "writing"]
+    assert (writing[-1].done, writing[-1].total, writing[-1].written) == (4800, 4800, (2400,))
+    assert [at.done for at in writing] == sorted({at.done for at in writing})
+    size = (tmp_path / "a.gguf").stat().st_size
+    assert (seen[-1].phase, seen[-1].done, seen[-1].total) == ("verifying", size, size)
 
 
 @pytest.mark.parametrize("error", [ConvertError("the shard ends early"), KeyboardInterrupt(), SystemExit(143)])
@@ -157,7 +161,9 @@ def test_whatever_happens_nothing_is_left(tmp_path: Path, error: BaseException) 
     data = source(100)
     good, bad = (TensorPlan("x", (100, 24), (data,), encoder) for encoder in (Cast(GGMLType.F32), Failing(error)))
     with pytest.raises(type(error)):
-        write_files([Output(plan(good), tmp_path / "a.gguf"), Output(plan(bad), tmp_path / "b.gguf")], threads=2)
+        write_files(
+            [Output(plan(good), tmp_path / "a.gguf"), Output(plan(bad), tmp_path / "b.gguf")], WriteOptions(threads=2)
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -174,16 +180,16 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "pwrite", full)
     job = Output(plan(TensorPlan("x", (100, 24), (source(100),), Cast(GGMLType.F32))), path)
     with pytest.raises(ConvertError, match="No space left") as caught:
-        write_files([job], force=True)
+        write_files([job], WriteOptions(force=True))
     assert "\n" not in str(caught.value)
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.gguf", b"old")]
 
 
 def test_without_pwrite_it_writes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensor = TensorPlan("x", (100, 24), (source(100),), Cast(GGMLType.F32))
-    write_files([Output(plan(tensor), tmp_path / "a.gguf")], threads=3)
+    write_files([Output(plan(tensor), tmp_path / "a.gguf")], WriteOptions(threads=3))
     monkeypatch.delattr(os, "pwrite")
-    write_files([Output(plan(tensor), tmp_path / "b.gguf")], threads=3)
+    write_files([Output(plan(tensor), tmp_path / "b.gguf")], WriteOptions(threads=3))
     assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
 
 
@@ -202,7 +208,7 @@ def test_names_are_checked_before_any_work(tmp_path: Path) -> None:
             write_files([Output(made, path) for path in jobs])
     assert data.reads == []
     assert (tmp_path / "there.gguf").read_bytes() == b"mine"
-    write_files([Output(made, tmp_path / "there.gguf")], force=True)
+    write_files([Output(made, tmp_path / "there.gguf")], WriteOptions(force=True))
     assert read_gguf(tmp_path / "there.gguf").tensors[0].name == "x"
 
 
@@ -221,7 +227,7 @@ import numpy as np
 from nemotron_gguf.ui import cli
 from nemotron_gguf.convert.cast import Cast
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan
-from nemotron_gguf.convert.write import Output, write_files
+from nemotron_gguf.convert.write import Output, WriteOptions, write_files
 from nemotron_gguf.models.ggml import GGMLType
 
 class Slow:
@@ -232,7 +238,7 @@ class Slow:
         return np.zeros((last - first, 4096), np.uint8)
 
 plan = FilePlan({}, (TensorPlan("x", (4000, 1024), (Slow(),), Cast(GGMLType.F32)),))
-cli.app = lambda: write_files([Output(plan, Path(sys.argv[1]))], threads=1)
+cli.app = lambda: write_files([Output(plan, Path(sys.argv[1]))], WriteOptions(threads=1))
 cli.main()
 """
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nemotron_gguf.convert.write import Output, write_files
+from nemotron_gguf.convert.write import Output, WriteOptions, write_files
 from nemotron_gguf.models.imatrix import read_imatrix
 from nemotron_gguf.quant import QuantizeOptions, file_type, plan_of_file, plan_quantization
 
@@ -251,7 +251,7 @@ class Workshop:
         """What this package makes; `more` holds fields of QuantizeOptions."""
         imatrix = read_imatrix(importance.path) if importance else None
         options = QuantizeOptions(file_type(name), imatrix=imatrix, **more)
-        write_files([Output(plan_quantization(plan_of_file(source), options), target)], threads=threads)
+        write_files([Output(plan_quantization(plan_of_file(source), options), target)], WriteOptions(threads=threads))
         return target.read_bytes()
 
     def assert_same(self, found: bytes, expected: bytes) -> None:

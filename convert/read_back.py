@@ -1,0 +1,128 @@
+"""Reading back what was written: chunk by chunk against its checksum, and whole files for their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeAlias
+
+from nemotron_gguf.convert.chunks import Chunk
+from nemotron_gguf.convert.journal import Checksums
+from nemotron_gguf.convert.part_file import PIECE, PartFile
+
+Count: TypeAlias = Callable[[int, int], None]
+"""Called with the bytes read and the bytes in all."""
+
+Span: TypeAlias = tuple[int, int, int, int]
+"""Offset and size in a file, number of the chunk, checksum expected."""
+
+
+def damaged_chunks(
+    parts: Sequence[PartFile], chunks: Sequence[Chunk], sums: Mapping[int, Checksums], count: Count
+) -> set[int]:
+    """Numbers of the chunks that any of the parts does not hold as `sums` say."""
+    spans = [(part, span) for index, part in enumerate(parts) for span in _spans(index, chunks, sums)]
+    total, done, bad = sum(size for _, (_, size, _, _) in spans), 0, set()
+    for part, (offset, size, number, expected) in spans:
+        checksum = 0
+        for data in _pieces(part, offset, size):
+            checksum = zlib.crc32(data, checksum)
+        if checksum != expected:
+            bad.add(number)
+        done += size
+        count(done, total)
+    return bad
+
+
+def read_back(
+    parts: Sequence[PartFile],
+    headers: Sequence[bytes],
+    chunks: Sequence[Chunk],
+    sums: Mapping[int, Checksums],
+    count: Count,
+) -> tuple[tuple[str, ...], set[int]]:
+    """The SHA-256 of every part, read from the disk, and the numbers of chunks that are not what was written.
+
+    Where a header or the zeros between tensors are not as planned, the whole part counts as damaged.
+    """
+    total, before = sum(part.size for part in parts), 0
+    digests: list[str] = []
+    bad: set[int] = set()
+    for index, (part, header) in enumerate(zip(parts, headers, strict=True)):
+        spans = _spans(index, chunks, sums)
+        digest, found = _read_part(part, header, spans, partial(_count_from, count, before, total))
+        digests.append(digest)
+        bad |= found
+        before += part.size
+    return tuple(digests), bad
+
+
+def _count_from(count: Count, before: int, total: int, done: int) -> None:
+    count(before + done, total)
+
+
+def _read_part(
+    part: PartFile, header: bytes, spans: Sequence[Span], count: Callable[[int], None]
+) -> tuple[str, set[int]]:
+    part.forget_cache()
+    bad: set[int] = set()
+    position, sound = 0, True
+    with ThreadPoolExecutor(1, thread_name_prefix="sha256") as pool:
+        digest = _Digest(pool)
+        for offset, size, number, expected in (*spans, (part.size, 0, -1, 0)):
+            between = b"".join(digest.fed(_pieces(part, position, offset - position)))
+            sound = sound and between == header[position:offset].ljust(offset - position, b"\0")
+            checksum = 0
+            for data in digest.fed(_pieces(part, offset, size)):
+                checksum = zlib.crc32(data, checksum)
+            if checksum != expected:
+                bad.add(number)
+            position = offset + size
+            count(position)
+        return digest.hex(), bad if sound else {number for _, _, number, _ in spans}
+
+
+class _Digest:
+    """SHA-256 taken by a thread beside, of pieces as they pass by."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool, self._sha256 = pool, hashlib.sha256()
+        self._last: Future[None] | None = None
+
+    def fed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces again, each of them digested meanwhile."""
+        for data in pieces:
+            if self._last is not None:
+                self._last.result()
+            self._last = self._pool.submit(self._sha256.update, data)
+            yield data
+
+    def hex(self) -> str:
+        """The digest of everything that was fed."""
+        if self._last is not None:
+            self._last.result()
+        return self._sha256.hexdigest()
+
+
+def _spans(index: int, chunks: Sequence[Chunk], sums: Mapping[int, Checksums]) -> list[Span]:
+    """What one file should hold, by offset."""
+    return sorted(
+        (*wanted.span(chunk.first, chunk.last), chunk.number, checksum)
+        for chunk in chunks
+        for wanted, checksum in zip(chunk.wanted, sums[chunk.number], strict=True)
+        if wanted.file == index
+    )
+
+
+def _pieces(part: PartFile, offset: int, size: int) -> Iterator[bytes]:
+    """A stretch of a file; ends early where the file does."""
+    end = offset + size
+    while offset < end:
+        data = part.read(offset, min(PIECE, end - offset))
+        if not data:
+            return
+        yield data
+        offset += len(data)

@@ -1,0 +1,273 @@
+"""One run of the writer: a loop over frozen plans that reads rows, transforms, encodes and writes at an offset.
+
+Every chunk's place is known beforehand, so threads need not wait for each other, and memory is a few chunks a thread
+whatever the tensor's size.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
+from importlib.metadata import PackageNotFoundError, version
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from nemotron_gguf.convert.cast import to_float32
+from nemotron_gguf.convert.chunks import Chunk, Wanted, chunks_of
+from nemotron_gguf.convert.digest import write_sidecar
+from nemotron_gguf.convert.errors import ConvertError, Interrupted
+from nemotron_gguf.convert.journal import Checksums, Journal, State
+from nemotron_gguf.convert.lock import Lock
+from nemotron_gguf.convert.part_file import PartFile, as_bytes
+from nemotron_gguf.convert.pipeline import Pipeline, StoppedError
+from nemotron_gguf.convert.plan import Rows
+from nemotron_gguf.convert.read_back import damaged_chunks, read_back
+from nemotron_gguf.convert.targets import Output, check_taken, check_targets
+from nemotron_gguf.convert.write_options import Progress, WriteOptions
+from nemotron_gguf.models.errors import NemotronError
+from nemotron_gguf.models.ggml import GGMLType
+
+ENCODE_WEIGHTS = 1 << 20  # weights encoded at a time: 4 MiB as float32, within a core's share of the cache
+FLUSH_SECONDS = 5.0  # between records of the journal: what a kill costs at most
+
+
+def binding_of(outputs: Sequence[Output], source: Mapping[str, Any]) -> dict[str, Any]:
+    """All that must be the same for a chunk of an earlier run to be a chunk of this one."""
+    return {
+        "program": {name: _version(name) for name in ("nemotron-gguf", "llama-cpp-python")},
+        "source": source,
+        "recipe": [[output.path.name, output.plan.fingerprint] for output in outputs],
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+class Run:
+    """One run over its outputs, from what an earlier one left to the final names."""
+
+    def __init__(self, outputs: Sequence[Output], options: WriteOptions, locks: Sequence[Lock]) -> None:
+        self.outputs, self.options, self.locks = outputs, options, locks
+        self.parts = [PartFile(output.path, output.plan.header.file_size) for output in outputs]
+        self.chunks = list(chunks_of([output.plan for output in outputs]))
+        self.state = State()
+        self.fresh: dict[int, Checksums] = {}  # encoded and written, not yet known to be on the disk
+        self.journal: Journal | None = None
+        if options.source is not None:
+            self.journal = Journal(outputs[0].path, binding_of(outputs, options.source))
+
+    def go(self) -> None:
+        """From what an earlier run left to the final names; see `write_files` for the errors."""
+        found = self._earlier()
+        if found is None or found.sealed is None:
+            check_targets(self.outputs, self.options.force)
+        try:
+            self._open(found)
+            if self.state.sealed is None:
+                self._write()
+                self._seal(self._verify() if self.options.verify else (None,) * len(self.parts))
+            self._name()
+        except BaseException as error:
+            if self.journal is None or (isinstance(error, NemotronError) and not isinstance(error, Interrupted)):
+                self._discard()  # the same work would fail again
+            else:
+                self._keep(self.journal, error)
+            raise
+
+    def _open(self, found: State | None) -> None:
+        """Take over what an earlier run left, or begin afresh."""
+        if found is not None and found.sealed is not None:
+            self.state = found
+            return
+        if found is not None and all(part.open(fresh=False) for part in self.parts):
+            self.state = self._still_good(found)
+        else:
+            if self.journal:
+                self.journal.remove()  # first, so that it never speaks of the new file
+            for part, output in zip(self.parts, self.outputs, strict=True):
+                part.open(fresh=True)
+                part.write(as_bytes(output.plan.header.data), 0)
+        if self.journal:
+            self.journal.start(self.state)
+
+    def _earlier(self) -> State | None:
+        if self.journal is None or self.options.restart:
+            return None
+        found, why = self.journal.read()
+        if why:
+            self.options.say(f"starting afresh: {why}")
+        if found is not None and found.sealed is not None and not self._all_there():
+            self.options.say("starting afresh: files that an earlier run had finished are gone")
+            return None
+        if found is not None and found.sealed is None and not all(part.path.is_file() for part in self.parts):
+            self.options.say("starting afresh: the unfinished files of an earlier run are gone")
+            return None
+        return found
+
+    def _all_there(self) -> bool:
+        return all(
+            any(path.is_file() and path.stat().st_size == part.size for path in (part.path, part.target))
+            for part in self.parts
+        )
+
+    def _still_good(self, found: State) -> State:
+        """The chunks that the parts really hold, by their checksums; the header is written again."""
+        for part, output in zip(self.parts, self.outputs, strict=True):
+            part.write(as_bytes(output.plan.header.data), 0)
+        claimed = [chunk for chunk in self.chunks if len(found.done.get(chunk.number, ())) == len(chunk.wanted)]
+        total = sum(chunk.source_bytes for chunk in self.chunks)
+        done = sum(chunk.source_bytes for chunk in claimed)
+        self.options.say(f"going on where an earlier run ended, at {100 * done // max(total, 1)} %")
+        bad = damaged_chunks(self.parts, claimed, found.done, self._report("checking"))
+        if bad:
+            self.options.say(f"{len(bad)} chunks of it are damaged and made again")
+        return State({chunk.number: found.done[chunk.number] for chunk in claimed if chunk.number not in bad})
+
+    def _report(self, phase: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.options.report(Progress(phase, done, total))
+
+    def _write(self) -> None:
+        """Read, encode and write every chunk that is missing; note what is done as it gets to the disk."""
+        todo = [chunk for chunk in self.chunks if chunk.number not in self.state.done]
+        total, written = sum(chunk.source_bytes for chunk in self.chunks), [0] * len(self.parts)
+        done = total - sum(chunk.source_bytes for chunk in todo)
+        for chunk in self.chunks:
+            if chunk.number in self.state.done:
+                _count(chunk, written)
+        pipeline = Pipeline(
+            lambda chunk: chunk.read(), self._encode, self.options.readers, self.options.threads or os.cpu_count() or 1
+        )
+        with ExitStack() as stack:
+            flusher = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="flush"))
+            flushing: Future[None] | None = None
+            due = time.monotonic() + FLUSH_SECONDS
+            self.options.report(Progress("writing", done, total, "", tuple(written)))
+            results = stack.enter_context(closing(pipeline.run(todo)))  # an error here must end its threads, too
+            for chunk, checksums in results:
+                self.fresh[chunk.number] = checksums
+                done += chunk.source_bytes
+                _count(chunk, written)
+                self.options.report(Progress("writing", done, total, chunk.tensor.name, tuple(written)))
+                if flushing is not None and flushing.done():
+                    flushing.result()
+                if time.monotonic() >= due and (flushing is None or flushing.done()):
+                    flushing = flusher.submit(self._flush)
+                    due = time.monotonic() + FLUSH_SECONDS
+            if flushing is not None:
+                flushing.result()
+        self._flush()
+
+    def _encode(self, chunk: Chunk, rows: Rows, stop: Event) -> Checksums:
+        """Encode and write a chunk for every file that wants it; returns the checksum of each."""
+        checksums = [0] * len(chunk.wanted)
+        kind, step = chunk.tensor.sources[0].type, max(1, ENCODE_WEIGHTS // chunk.tensor.n_per_row)
+        for first in range(chunk.first, chunk.last, step):
+            if stop.is_set():
+                raise StoppedError
+            last = min(first + step, chunk.last)
+            some = rows[first - chunk.first : last - chunk.first]
+            for index, wanted in enumerate(chunk.wanted):
+                encoded = encode(wanted, some, kind, first)
+                checksums[index] = zlib.crc32(encoded.data, checksums[index])
+                self.parts[wanted.file].write(encoded, wanted.span(first, last)[0])
+        return tuple(checksums)
+
+    def _flush(self) -> None:
+        """Bring what is written to the disk, then say so in the journal: in this order."""
+        if self.journal is None:
+            return
+        done = dict(self.fresh)  # chunks finished meanwhile wait for the next time
+        for lock in self.locks:
+            lock.check()
+        for part in self.parts:
+            part.flush()
+        if done:
+            self.journal.record(done)
+        for number, checksums in done.items():
+            self.state.done[number] = checksums
+            del self.fresh[number]
+
+    def _verify(self) -> tuple[str, ...]:
+        """Read back all outputs; returns the SHA-256 of each. Raises Interrupted where one is not what was written."""
+        for part in self.parts:
+            part.flush()
+        sums = self.state.done | self.fresh
+        headers = [output.plan.header.data for output in self.outputs]
+        digests, bad = read_back(self.parts, headers, self.chunks, sums, self._report("verifying"))
+        if bad:
+            self.state.done = {number: value for number, value in sums.items() if number not in bad}
+            if self.journal:
+                self.journal.forget(sorted(bad))
+            raise Interrupted(
+                f"{self.parts[0].path} does not read back as it was written in {len(bad)} places:"
+                " the disk or the memory of this machine is faulty"
+            )
+        return digests
+
+    def _seal(self, digests: tuple[str | None, ...]) -> None:
+        for part in self.parts:
+            part.flush()
+        if self.journal:
+            self.journal.seal(digests)
+        self.state.sealed = digests
+
+    def _name(self) -> None:
+        """Give the files their names, the first part of a split file after the others, and write their checksums."""
+        assert self.state.sealed is not None
+        for lock in self.locks:
+            lock.check()
+        if self.journal is None:
+            check_taken(self.outputs, self.options.force)  # one may have appeared meanwhile
+        order = sorted(range(len(self.parts)), key=lambda index: self.outputs[index].last)
+        for index in order:
+            digest = self.state.sealed[index]
+            path = self.outputs[index].path
+            path.with_name(path.name + ".sha256").unlink(missing_ok=True)  # of a file that is replaced
+            self.parts[index].rename()
+            if digest is not None:
+                write_sidecar(path, digest)
+        if self.journal:
+            self.journal.remove()
+
+    def _keep(self, journal: Journal, error: BaseException) -> None:
+        """Keep what is done for the next run, and say how to go on."""
+        with suppress(ConvertError):
+            self._flush()
+        for part in self.parts:
+            part.close()
+        journal.close()
+        done = sum(chunk.source_bytes for chunk in self.chunks if chunk.number in self.state.done)
+        total = sum(chunk.source_bytes for chunk in self.chunks)
+        error.add_note(f"{100 * done // max(total, 1)} % is kept: the same command goes on there, --restart forgets it")
+
+    def _discard(self) -> None:
+        for part in self.parts:
+            part.discard()
+        if self.journal:
+            self.journal.remove()
+
+
+def _count(chunk: Chunk, written: list[int]) -> None:
+    for wanted in chunk.wanted:
+        written[wanted.file] += wanted.span(chunk.first, chunk.last)[1]
+
+
+def encode(wanted: Wanted, rows: Rows, kind: GGMLType, first: int) -> Rows:
+    """Rows as a file wants them; `first` is the place of the first one in the tensor."""
+    plan = wanted.plan
+    if plan.transform is not None:
+        values = np.ascontiguousarray(plan.transform(to_float32(rows, kind)), dtype=np.float32)
+        rows, kind = values.view(np.uint8), GGMLType.F32
+    encoded = plan.encoder.encode(rows, kind, plan.n_per_row, first)
+    assert encoded.shape == (len(rows), plan.type.row_bytes(plan.n_per_row)), plan.name
+    return np.ascontiguousarray(encoded)
