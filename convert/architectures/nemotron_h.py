@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from gguf import MODEL_TENSOR, TENSOR_NAMES
 
+from nemotron_gguf.convert.exp import exp
 from nemotron_gguf.convert.hparams import HParams
 from nemotron_gguf.convert.layers import Layer
 from nemotron_gguf.convert.parts import Part
@@ -182,22 +183,10 @@ def _minus_exp(source: GGMLType) -> Transform:
     half = source is GGMLType.F16
 
     def transform(values: Floats) -> Floats:
-        powers = _exp(values.astype(np.float16) if half else values)
+        powers = exp(values.astype(np.float16) if half else values)
         return -powers.astype(np.float32)
 
     return transform
-
-
-def _exp(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """exp in the precision of `values`.
-
-    By torch, as llama.cpp's converter does: the last bit is its math library's own (one in a hundred F32 values is
-    not rounded correctly), and both are to write the same files.
-    """
-    import torch
-
-    result: npt.NDArray[Any] = torch.exp(torch.from_numpy(np.array(values))).numpy()
-    return result
 
 
 def _interleaved(head_dim: int) -> Callable[[GGMLType], Transform]:
