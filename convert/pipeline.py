@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from threading import Event
 from typing import Any, Generic, TypeVar
@@ -30,7 +30,7 @@ class Pipeline(Generic[Item, Loaded, Result]):
         self.readers, self.workers = readers, workers
         self.stop = Event()
 
-    def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+    def run(self, items: Iterable[Item]) -> Generator[tuple[Item, Result], None, None]:
         """Yield results as they are finished, in any order; the first error of any thread ends all and is raised."""
         readers = ThreadPoolExecutor(self.readers, thread_name_prefix="read")
         workers = ThreadPoolExecutor(self.workers, thread_name_prefix="encode")
