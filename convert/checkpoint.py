@@ -12,9 +12,12 @@ from typing import Self
 
 from nemotron_gguf.convert.byte_source import Files, LocalFolder
 from nemotron_gguf.convert.errors import ConvertError
+from nemotron_gguf.convert.fp8_config import HF_QUANT_CONFIG, Scheme, read_scheme
+from nemotron_gguf.convert.fp8_scales import with_scales
 from nemotron_gguf.convert.hub import download, parse_source
-from nemotron_gguf.convert.json_files import Object, read_object
-from nemotron_gguf.convert.safetensors import STORAGE, Entry, Shard, TensorRows
+from nemotron_gguf.convert.json_files import Object, read_object, read_optional
+from nemotron_gguf.convert.safetensors import Shard
+from nemotron_gguf.convert.tensor import Tensor
 from nemotron_gguf.models.ggml import GGMLType
 
 SINGLE = "model.safetensors"
@@ -24,39 +27,12 @@ HEADERS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """A tensor of the checkpoint: its header entry and the shard that holds it."""
-
-    entry: Entry
-    shard: Shard
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape as the checkpoint gives it, outermost dimension first."""
-        return self.entry.shape
-
-    @property
-    def type(self) -> GGMLType:
-        """Storage type. Raises ConvertError for one that is no plain float."""
-        try:
-            return STORAGE[self.entry.dtype]
-        except KeyError:
-            raise ConvertError(
-                f"tensor {self.entry.name} is of dtype {self.entry.dtype}, expected BF16, F16 or F32;"
-                " convert from the checkpoint that was not quantized"
-            ) from None
-
-    def rows(self, n_per_row: int) -> TensorRows:
-        """The tensor as rows of `n_per_row` weights."""
-        return TensorRows(self.shard, self.entry, self.type, self.entry.n_elements // n_per_row, n_per_row)
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint whose headers are all read and checked; its weights are read on demand.
 
     `name` is the repository's or the folder's name, `repo_id` the Hub's `org/name` where it came from there. The
-    shards, in the order of their file names, stay open until `close`, or until the last reader is gone.
+    shards, in the order of their file names, stay open until `close`, or until the last reader is gone. `scheme` says
+    how the weights were quantized, where they were; `tensors` are bound to their scales.
     """
 
     folder: Path
@@ -65,6 +41,7 @@ class Checkpoint:
     config: Object
     tensors: Mapping[str, Tensor]
     shards: tuple[Shard, ...] = ()
+    scheme: Scheme | None = None
 
     def file(self, name: str) -> Path:
         """Path of another file of the checkpoint, whether it exists or not."""
@@ -116,19 +93,15 @@ def open_checkpoint(
             f"{folder} has no config.json; give the folder of a checkpoint, or a Hub repository org/name"
         )
     config = read_object(folder / "config.json")
-    _refuse_quantized(folder, config)
+    scheme = read_scheme(config, read_optional(folder / HF_QUANT_CONFIG), str(folder))
     shards, tensors = _open_weights(folder, LocalFolder(folder))
-    return Checkpoint(folder, name, repo_id, config, tensors, tuple(shards.values()))
-
-
-def _refuse_quantized(folder: Path, config: Object) -> None:
-    settings = config.get("quantization_config") or config.get("compression_config")
-    if settings or folder.joinpath("hf_quant_config.json").is_file():
-        kind = settings.get("quant_algo") or settings.get("quant_method") if isinstance(settings, dict) else None
-        raise ConvertError(
-            f"{folder} is a quantized checkpoint ({kind or 'hf_quant_config.json'}), which is not read yet;"
-            " convert from the BF16 checkpoint"
-        )
+    try:
+        scaled = with_scales(tensors, scheme)
+    except BaseException:
+        for shard in shards.values():
+            shard.close()
+        raise
+    return Checkpoint(folder, name, repo_id, config, scaled, tuple(shards.values()), scheme)
 
 
 def _open_weights(folder: Path, files: Files) -> tuple[dict[str, Shard], dict[str, Tensor]]:

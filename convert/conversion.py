@@ -8,7 +8,7 @@ from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType
 
 from nemotron_gguf.convert.architectures import nemotron_h, nemotron_h_keys
 from nemotron_gguf.convert.checkpoint import Checkpoint
-from nemotron_gguf.convert.describe import describe
+from nemotron_gguf.convert.describe import describe, source_precision
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.hparams import HParams, read_hparams
 from nemotron_gguf.convert.parts import bind, canonical_names
@@ -44,18 +44,20 @@ def plan_conversion(checkpoint: Checkpoint, outtype: OutType = "auto") -> FilePl
     mtp = nemotron_h.has_mtp(hp, names)
     ignored, notes = nemotron_h.left_out(hp, names)
     plans = bind(nemotron_h.parts(hp, names), tensors, ignored, target)
+    source_keys, source_note = source_precision(checkpoint, target)
     context, context_note = _context(checkpoint, hp)
     tokenizer, tokenizer_notes = vocab_keys(checkpoint, hp.vocab)
     metadata: dict[str, Value] = {
         Keys.General.ARCHITECTURE: string(nemotron_h_keys.architecture(hp)),
         Keys.General.TYPE: string("model"),
         **describe(checkpoint, plans),
+        **source_keys,
         **nemotron_h_keys.keys(hp, context, mtp),
         Keys.General.FILE_TYPE: u32(int(_FILE_TYPES[target])),
         Keys.General.QUANTIZATION_VERSION: u32(GGML_QUANT_VERSION),
         **tokenizer,
     }
-    return FilePlan(metadata, plans, notes=(context_note, *notes, *tokenizer_notes))
+    return FilePlan(metadata, plans, notes=(context_note, *source_note, *notes, *tokenizer_notes))
 
 
 def default_name(checkpoint: Checkpoint, type_name: str) -> str:

@@ -18,9 +18,13 @@ from nemotron_gguf.convert.checkpoint import Checkpoint
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.json_files import Object, read_object, read_text
 from nemotron_gguf.convert.plan import TensorPlan
+from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_values import Value, ValueType, array, f32, string, u32
 
 MAX_CARD = 1 << 20  # bytes of README.md
+
+# The format has no key for it; its makers ask for keys of one's own under a name of one's own.
+SOURCE_PRECISION = "nemotron_gguf.source_precision"
 
 _TEXTS = {
     "name": Keys.General.NAME, "author": Keys.General.AUTHOR, "version": Keys.General.VERSION,
@@ -46,6 +50,20 @@ _RELATED = ("name", "author", "version", "organization", "description", "url", "
 def describe(checkpoint: Checkpoint, tensors: Sequence[TensorPlan]) -> dict[str, Value]:
     """The model's own `general.*` keys (the file's type and version are added by the plan)."""
     return _sampling(checkpoint) | dict(_card_keys(_metadata(checkpoint, tensors)))
+
+
+def source_precision(checkpoint: Checkpoint, target: GGMLType) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """Keys and a note that tell of weights in 8-bit floats: a file in more bits is no better than they were."""
+    scaled = [tensor for tensor in checkpoint.tensors.values() if tensor.scale is not None]
+    if not scaled:
+        return {}, ()
+    assert checkpoint.scheme is not None
+    dtypes = sorted({tensor.entry.dtype for tensor in scaled})
+    note = (
+        f"the source is FP8 ({checkpoint.scheme.maker}): {len(scaled)} of its {len(checkpoint.tensors)} tensors are"
+        f" {' and '.join(dtypes)}, multiplied by their scales to {target.name}"
+    )
+    return {SOURCE_PRECISION: string(",".join(dtypes))}, (note,)
 
 
 def _sampling(checkpoint: Checkpoint) -> dict[str, Value]:

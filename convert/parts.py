@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from math import prod
 
 from nemotron_gguf.convert.cast import Cast
-from nemotron_gguf.convert.checkpoint import Checkpoint, Tensor, name_some
+from nemotron_gguf.convert.checkpoint import Checkpoint, name_some
 from nemotron_gguf.convert.errors import ConvertError
+from nemotron_gguf.convert.fp8 import Widened
 from nemotron_gguf.convert.plan import RowSource, TensorPlan, Transform
 from nemotron_gguf.convert.rows import InterleavedHeads
+from nemotron_gguf.convert.tensor import Tensor
 from nemotron_gguf.models.ggml import GGMLType
 
 MAX_LISTED = 3  # names in an error
@@ -78,22 +80,30 @@ def _sources(part: Part, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
 def _plan(part: Part, found: Sequence[Tensor], target: GGMLType) -> TensorPlan:
     whole = len(found) == 1 and len(part.sources) > 1
     expected = (len(part.sources), *part.source_shape) if whole else part.source_shape
+    mixed = len({tensor.scale is None for tensor in found}) > 1
     for tensor in found:
         if tensor.shape != expected:
             raise ConvertError(
                 f"tensor {tensor.entry.name} has the shape {list(tensor.shape)},"
                 f" expected {list(expected)} by config.json"
             )
-        if tensor.type is not found[0].type:
+        if tensor.type is not found[0].type and not mixed:
             raise ConvertError(
                 f"tensor {tensor.entry.name} is of type {tensor.entry.dtype}, expected {found[0].entry.dtype}"
                 f" as {found[0].entry.name}, with which it is stacked"
             )
-    rows: tuple[RowSource, ...] = tuple(tensor.rows(part.shape[-1]) for tensor in found)
-    if part.interleave is not None:
-        rows = tuple(InterleavedHeads(source, part.interleave) for source in rows)
+    stored = GGMLType.F32 if part.as_f32 else target
+    rows = tuple(_rows(part, tensor, stored, mixed) for tensor in found)
     transform = part.transform(found[0].type) if part.transform else None
-    return TensorPlan(part.name, part.shape, rows, Cast(GGMLType.F32 if part.as_f32 else target), transform)
+    return TensorPlan(part.name, part.shape, rows, Cast(stored), transform)
+
+
+def _rows(part: Part, tensor: Tensor, stored: GGMLType, mixed: bool) -> RowSource:
+    """One source; `mixed` says that it is stacked with others, some in 8-bit floats and some not."""
+    rows = tensor.rows(part.shape[-1], GGMLType.F32 if mixed or part.transform else stored)
+    if mixed:
+        rows = Widened(rows)
+    return rows if part.interleave is None else InterleavedHeads(rows, part.interleave)
 
 
 def canonical_names(checkpoint: Checkpoint, prefixes: Sequence[str], renamed: Mapping[str, str]) -> dict[str, Tensor]:
