@@ -45,11 +45,11 @@ class Run:
     peak: int
 
 
-def shapes(layers: str, n_experts: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def shapes(layers: str, n_experts: int, vocab: int = VOCAB) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of a checkpoint in the Hub's layout, with the 30B's widths."""
     inner = HEADS * HEAD_DIM
     channels = inner + 2 * GROUPS * STATE
-    yield "backbone.embeddings.weight", (VOCAB, HIDDEN)
+    yield "backbone.embeddings.weight", (vocab, HIDDEN)
     for index, letter in enumerate(layers):
         at = f"backbone.layers.{index}"
         yield f"{at}.norm.weight", (HIDDEN,)
@@ -73,7 +73,7 @@ def shapes(layers: str, n_experts: int) -> Iterator[tuple[str, tuple[int, ...]]]
             yield f"{at}.mixer.shared_experts.up_proj.weight", (SHARED, HIDDEN)
             yield f"{at}.mixer.shared_experts.down_proj.weight", (HIDDEN, SHARED)
     yield "backbone.norm_f.weight", (HIDDEN,)
-    yield "lm_head.weight", (VOCAB, HIDDEN)
+    yield "lm_head.weight", (vocab, HIDDEN)
 
 
 def make_checkpoint(folder: Path, layers: str, n_experts: int) -> int:
