@@ -255,9 +255,8 @@ def main() -> None:
         path = next((folder / "out").glob("*.gguf"))
         size, tensors = path.stat().st_size, len(read_gguf(path).tensors)
         print(f"{counted.value / 1e9:.3f} GB of weights read, {size / 1e9:.3f} GB written in {tensors} tensors")
-        print(
-            f"{seconds:.0f} s, {counted.value / seconds / 1e6:.0f} MB/s of checkpoint; {peak / 2**20:.0f} MiB at the peak"
-        )
+        rate = counted.value / seconds / 1e6
+        print(f"{seconds:.0f} s, {rate:.0f} MB/s of checkpoint; {peak / 2**20:.0f} MiB at the peak")
         print(f"llama.cpp: {opened(path)}")
     server.terminate()
 
