@@ -4,7 +4,7 @@ from nemotron_gguf.quant.errors import QuantError
 from nemotron_gguf.quant.file_types import FILE_TYPES, FileType, file_type
 from nemotron_gguf.quant.options import QuantizeOptions, parse_tensor_type, tensor_type
 from nemotron_gguf.quant.plan import plan_quantization
-from nemotron_gguf.quant.source import plan_of_file
+from nemotron_gguf.quant.source import files_of, plan_of_file
 
 __all__ = [
     "FILE_TYPES",
@@ -12,6 +12,7 @@ __all__ = [
     "QuantError",
     "QuantizeOptions",
     "file_type",
+    "files_of",
     "parse_tensor_type",
     "plan_of_file",
     "plan_quantization",

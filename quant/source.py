@@ -54,6 +54,11 @@ def plan_of_file(path: str | Path) -> FilePlan:
     return FilePlan(metadata, tensors, first.alignment)
 
 
+def files_of(path: str | Path) -> list[Path]:
+    """The file, or all parts of a split model that is given by its first part; raises as `plan_of_file`."""
+    return [part.path for part in _parts(read_gguf(path))]
+
+
 def _parts(first: GGUFFile) -> Iterator[GGUFFile]:
     """The file, followed by its other parts where it is the first of several."""
     count = first.get(SPLIT_COUNT) or 1

@@ -62,7 +62,7 @@ def main() -> None:
     try:
         app()
     except NemotronError as error:
-        _fail(error, str(error))
+        _fail(error, "; ".join((str(error), *getattr(error, "__notes__", ()))))
     except MemoryError as error:
         _fail(error, "out of memory; close other programs, or use fewer --threads or a smaller --ctx-size")
     except OSError as error:

@@ -11,6 +11,7 @@ import typer
 
 from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.ui import console
+from nemotron_gguf.ui.writing import reporting
 
 TYPES = ("Q4_K_M", "Q8_0")
 QUESTIONS = (("What is 8 + 5?", True), ("What is GGUF?", False))  # and whether to think
@@ -46,7 +47,7 @@ def demo(
 
 def make(folder: Path, force: bool = False) -> dict[str, Path]:
     """Convert the checkpoint to BF16 and quantize it, in one pass; returns the file of each type."""
-    from nemotron_gguf.convert import Output, default_name, open_checkpoint, plan_conversion, write_files
+    from nemotron_gguf.convert import Output, WriteOptions, default_name, open_checkpoint, plan_conversion, write_files
     from nemotron_gguf.models.demo import CHECKPOINT
     from nemotron_gguf.quant import QuantizeOptions, file_type, plan_quantization
 
@@ -56,8 +57,9 @@ def make(folder: Path, force: bool = False) -> dict[str, Path]:
         plans = {"BF16": plan}
         plans |= {name: plan_quantization(plan, QuantizeOptions(type=file_type(name))) for name in TYPES}
         outputs = {name: Output(planned, folder / default_name(checkpoint, name)) for name, planned in plans.items()}
-        with console.progress_bar("Converting and quantizing the demo model") as progress:
-            write_files(tuple(outputs.values()), force=force, progress=progress)
+        paths = [output.path for output in outputs.values()]
+        with reporting("Converting and quantizing the demo model", paths, as_json=False) as report:
+            write_files(tuple(outputs.values()), WriteOptions(force=force, report=report))
     console.say(f"From the checkpoint to three files in {time.monotonic() - started:.1f} seconds, in {folder}")
     for name, output in outputs.items():
         console.say(f"  {name:7} {console.size(output.plan.header.file_size):>8}  {output.path.name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nemotron_gguf.ui import console
+from nemotron_gguf.ui.writing import Job, Wishes, digest_of, identity, make
 
 if TYPE_CHECKING:
     from nemotron_gguf.convert import FilePlan
@@ -23,7 +23,17 @@ Source = Annotated[
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads that work; all cores if not given.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be written; read no weights.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="For programs: lines of JSON, of progress and at last of the result.")
+]
+Restart = Annotated[bool, typer.Option("--restart", help="Forget what an unfinished run left, begin anew.")]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Read back what was written and check it.")]
+SplitSize = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Several files of at most this size, such as 20G or 500M.")
+]
+KeepSource = Annotated[
+    bool, typer.Option("--keep-source", help="Download a Hub repository into the Hub's cache, and keep it there.")
+]
 Imatrix = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Importance matrix of llama.cpp (GGUF or .dat): weighs the errors.")
 ]
@@ -52,8 +62,12 @@ def convert(
     outtype: Annotated[
         Literal["auto", "f32", "f16", "bf16"], typer.Option(case_sensitive=False, help="auto keeps the precision.")
     ] = "auto",
+    keep_source: KeepSource = False,
+    split_max_size: SplitSize = None,
     threads: Threads = None,
     force: Force = False,
+    restart: Restart = False,
+    verify: Verify = True,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -63,13 +77,15 @@ def convert(
 
     Example: `nemotron convert nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16 nano.gguf`
     """
+    chosen = locals()
     from nemotron_gguf.convert import default_name, open_checkpoint, plan_conversion
 
-    checkpoint = open_checkpoint(source)
-    plan = plan_conversion(checkpoint, outtype)
-    target = _target(out, Path(), default_name(checkpoint, _main_type(plan)))
-    _not_onto(target, checkpoint.folder.iterdir())
-    _make([(plan, target)], plan.notes, "Converting", threads, force, dry_run, as_json)
+    with open_checkpoint(source, keep_source=keep_source, progress=not as_json) as checkpoint:
+        plan = plan_conversion(checkpoint, outtype)
+        target = _target(out, Path(), default_name(checkpoint, _main_type(plan)))
+        _not_onto(target, checkpoint.folder.iterdir())
+        bound = {"checkpoint": checkpoint.identity()}
+        make([Job(plan, target)], _wishes("Converting", bound, plan.notes, chosen, checkpoint.in_flight))
 
 
 def quantize(
@@ -83,8 +99,11 @@ def quantize(
     leave_output_tensor: LeaveOutput = False,
     pure: Pure = False,
     allow_requantize: Requantize = False,
+    split_max_size: SplitSize = None,
     threads: Threads = None,
     force: Force = False,
+    restart: Restart = False,
+    verify: Verify = True,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -96,13 +115,14 @@ def quantize(
     Example: `nemotron quantize nano.gguf --type Q4_K_M`
     """
     chosen = locals()
-    from nemotron_gguf.quant import plan_of_file, plan_quantization
+    from nemotron_gguf.quant import files_of, plan_of_file, plan_quantization
 
     options = _quantize_options(file_type, chosen)
     plan = plan_quantization(plan_of_file(source), options)
     target = _target(out, source.parent, _quantized_name(source, options.type.name))
     _not_onto(target, [source, *([imatrix] if imatrix else [])])
-    _make([(plan, target)], plan.notes, f"Quantizing to {options.type.name}", threads, force, dry_run, as_json)
+    bound = {"file": identity(*files_of(source)), "imatrix": digest_of(imatrix)}
+    make([Job(plan, target)], _wishes(f"Quantizing to {options.type.name}", bound, plan.notes, chosen))
 
 
 def build(
@@ -111,6 +131,7 @@ def build(
         list[str], typer.Option("--type", metavar="TYPE", help="Q4_K_M, Q8_0, …; repeat it for several files.")
     ],
     out_dir: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path(),
+    keep_source: KeepSource = False,
     imatrix: Imatrix = None,
     tensor_type: TensorType = None,
     output_tensor_type: OutputType = None,
@@ -118,8 +139,11 @@ def build(
     leave_output_tensor: LeaveOutput = False,
     pure: Pure = False,
     allow_requantize: Requantize = False,
+    split_max_size: SplitSize = None,
     threads: Threads = None,
     force: Force = False,
+    restart: Restart = False,
+    verify: Verify = True,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -137,13 +161,16 @@ def build(
     names = [option.type.name for option in options]
     if len(set(names)) < len(names):
         raise typer.BadParameter("a type is given twice", param_hint="--type")
-    checkpoint = open_checkpoint(source)
-    converted = plan_conversion(checkpoint, "auto")
-    plans = [plan_quantization(converted, option) for option in options]
-    jobs = [(plan, out_dir / default_name(checkpoint, name)) for plan, name in zip(plans, names, strict=True)]
-    notes = dict.fromkeys(note for plan in (converted, *plans) for note in plan.notes)
-    with _folder(out_dir, wanted=not dry_run):
-        _make(jobs, tuple(notes), f"Building {', '.join(names)}", threads, force, dry_run, as_json)
+    with (
+        open_checkpoint(source, keep_source=keep_source, progress=not as_json) as checkpoint,
+        _folder(out_dir, wanted=not dry_run),
+    ):
+        converted = plan_conversion(checkpoint, "auto")
+        plans = [plan_quantization(converted, option) for option in options]
+        jobs = [Job(plan, out_dir / default_name(checkpoint, name)) for plan, name in zip(plans, names, strict=True)]
+        notes = tuple(dict.fromkeys(note for plan in (converted, *plans) for note in plan.notes))
+        bound = {"checkpoint": checkpoint.identity(), "imatrix": digest_of(imatrix)}
+        make(jobs, _wishes(f"Building {', '.join(names)}", bound, notes, chosen, checkpoint.in_flight))
 
 
 def inspect(
@@ -178,47 +205,12 @@ def _folder(path: Path, wanted: bool) -> Iterator[None]:
             path.rmdir()
 
 
-def _make(
-    jobs: Sequence[tuple[FilePlan, Path]],
-    notes: Sequence[str],
-    title: str,
-    threads: int | None,
-    force: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """Write the planned files, or say what would be written."""
-    from nemotron_gguf.convert import Output, write_files
-    from nemotron_gguf.convert.write import check_targets
-
-    if not dry_run:
-        check_targets([Output(plan, path) for plan, path in jobs], force)
-    for line in notes:
-        console.note(line)
-    if dry_run:
-        _describe_plans(jobs, as_json)
-        return
-    started = time.monotonic()
-    with console.progress_bar(title, quiet=as_json) as progress:
-        write_files([Output(plan, path) for plan, path in jobs], threads=threads, force=force, progress=progress)
-    seconds = time.monotonic() - started
-    if as_json:
-        done = [{"path": str(path), "bytes": plan.header.file_size} for plan, path in jobs]
-        console.print_json({"files": done, "seconds": round(seconds, 3)})
-        return
-    for plan, path in jobs:
-        console.say(f"{path}  {console.size(plan.header.file_size)}")
-
-
-def _describe_plans(jobs: Sequence[tuple[FilePlan, Path]], as_json: bool) -> None:
-    described = [{"path": str(path), **plan.describe()} for plan, path in jobs]
-    if as_json:
-        console.print_json(described[0] if len(described) == 1 else {"files": described})
-        return
-    for plan, path in jobs:
-        kinds = Counter(tensor.type.name for tensor in plan.tensors)
-        mixture = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
-        console.say(f"{path}  {console.size(plan.header.file_size)}  {len(plan.tensors)} tensors: {mixture}")
+def _wishes(
+    title: str, source: Mapping[str, Any], notes: Sequence[str], chosen: Mapping[str, Any], readers: int = 2
+) -> Wishes:
+    """How a verb wants its files written, `chosen` being its arguments."""
+    names = ("threads", "split_max_size", "force", "restart", "verify", "dry_run", "as_json")
+    return Wishes(title, source, notes, readers=readers, **{name: chosen[name] for name in names})
 
 
 def _quantize_options(name: str, chosen: Mapping[str, Any]) -> QuantizeOptions:
