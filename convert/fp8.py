@@ -33,14 +33,15 @@ MAX_VALUE = 3.3895313892515355e38  # the largest BF16
 
 @cache
 def code_values(dtype: str) -> npt.NDArray[np.float32]:
-    """The value of each of a format's 256 codes, `(256,) float32`; all are exact."""
+    """The value of each of a format's 256 codes, `(256,) float32`, exact; NaN for what is no finite number."""
     codes = np.arange(256, dtype=np.uint16)
     if dtype == "F8_E5M2":  # the upper half of an F16
-        return (codes << 8).view(np.float16).astype(np.float32)
-    assert dtype == "F8_E4M3", dtype
-    # sign, exponent and mantissa moved to an F16's places, whose exponent has 8 more for its bias
-    values = (((codes & 0x80) << 8) | ((codes & 0x7F) << 7)).view(np.float16).astype(np.float32) * np.float32(256)
-    values[(codes & 0x7F) == 0x7F] = np.nan
+        values = (codes << 8).view(np.float16).astype(np.float32)
+    else:
+        assert dtype == "F8_E4M3", dtype
+        # sign, exponent and mantissa moved to an F16's places, whose exponent has 8 more for its bias
+        values = (((codes & 0x80) << 8) | ((codes & 0x7F) << 7)).view(np.float16).astype(np.float32) * np.float32(256)
+    values[(codes & 0x7F) >= _NOT_FINITE[dtype]] = np.nan
     return values
 
 
