@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nemotron_gguf.convert.cast import PLAIN, to_float32
+from nemotron_gguf.convert.cast import PLAIN
 from nemotron_gguf.convert.plan import Encoder, Rows
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.imatrix import ImatrixEntry
 from nemotron_gguf.quant.errors import QuantError
-from nemotron_gguf.quant.ggml_base import are_sound, dequantize_rows, quantize_rows
+from nemotron_gguf.quant.ggml_base import Numbers, are_sound, as_float32, dequantize_rows, quantize_rows
+from nemotron_gguf.quant.kernels import NotFiniteError
 
 _BITS: dict[GGMLType, type[np.unsignedinteger[Any]]] = {
     GGMLType.F32: np.uint32,
@@ -51,17 +53,13 @@ class Checked:
         """Encode by the inner encoder; raises QuantError, naming the tensor, for a NaN or an infinity."""
         encoded = self.inner.encode(rows, source, n_per_row, first_row)
         if not is_finite(encoded, self.type):
-            last = first_row + len(rows) - 1
-            raise QuantError(
-                f"{self.tensor} holds values that are not finite (NaN or infinity) in rows {first_row} to {last};"
-                " the checkpoint is damaged: download or convert it again"
-            )
+            raise _damaged(self.tensor, f"rows {first_row} to {first_row + len(rows) - 1}")
         return encoded
 
 
 @dataclass(frozen=True)
 class Quantize:
-    """Rows in blocks: first encoded as a plain conversion would store them, then widened and quantized.
+    """Rows in blocks: first encoded as a plain conversion would store them, then quantized.
 
     Going through the stored form makes one pass from a checkpoint give the bytes of converting and then quantizing.
     `rows_per_matrix` tells where one expert of a stacked tensor ends and the next, with importance of its own, begins.
@@ -74,36 +72,54 @@ class Quantize:
     importance: ImatrixEntry | None = None
 
     def encode(self, rows: Rows, source: GGMLType, n_per_row: int, first_row: int) -> Rows:
-        """Quantize rows; raises QuantError, naming the tensor, where the result cannot be finite."""
+        """Quantize rows; raises QuantError, naming the tensor, for a NaN or an infinity in it or in the result."""
         stored = self.stored.encode(rows, source, n_per_row, first_row)
-        values = widen(stored, self.stored.type, n_per_row)
-        if self.importance is None:
-            blocks = quantize_rows(self.type, values, None)
-        else:
-            blocks = self._weighed(values, first_row, self.importance)
-        if not is_finite(blocks, self.type):
-            raise QuantError(
-                f"{self.tensor} has weights up to {np.abs(values).max():.3g}, too large for {self.type.name};"
-                " choose another type for it with --tensor-type"
-            )
-        return blocks
+        values = numbers(stored, self.stored.type, n_per_row)
+        pieces = [
+            self._quantize(values[first:last], first_row + first, weights)
+            for first, last, weights in self._matrices(len(values), n_per_row, first_row)
+        ]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
-    def _weighed(self, values: npt.NDArray[np.float32], first_row: int, importance: ImatrixEntry) -> Rows:
-        """Quantize the rows of each expert with that expert's importance."""
-        n_rows, n_per_row = values.shape
-        pieces, row = [], 0
+    def _matrices(
+        self, n_rows: int, n_per_row: int, first_row: int
+    ) -> Iterator[tuple[int, int, npt.NDArray[np.float32] | None]]:
+        """Which rows belong to one expert, and that expert's importance; all rows at once without importance."""
+        if self.importance is None:
+            yield 0, n_rows, None
+            return
+        row = 0
         while row < n_rows:
             matrix, place = divmod(first_row + row, self.rows_per_matrix)
             last = min(n_rows, row + self.rows_per_matrix - place)
-            weights = importance.read(matrix * n_per_row, (matrix + 1) * n_per_row)
-            pieces.append(quantize_rows(self.type, values[row:last], weights))
+            yield row, last, self.importance.read(matrix * n_per_row, (matrix + 1) * n_per_row)
             row = last
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _quantize(self, values: Numbers, first_row: int, importance: npt.NDArray[np.float32] | None) -> Rows:
+        try:
+            return quantize_rows(self.type, values, importance)
+        except NotFiniteError as error:
+            if error.in_input:
+                raise _damaged(self.tensor, f"row {first_row + error.row}") from None
+            raise QuantError(
+                f"{self.tensor} has weights up to {np.abs(as_float32(values)).max():.3g}, too large for"
+                f" {self.type.name}; choose another type for it with --tensor-type"
+            ) from None
 
 
-def widen(rows: Rows, kind: GGMLType, n_per_row: int) -> npt.NDArray[np.float32]:
-    """`(n, row_bytes) uint8` in any type that can be decoded as `(n, n_per_row) float32`."""
-    return to_float32(rows, kind) if kind in PLAIN else dequantize_rows(kind, rows, n_per_row)
+def _damaged(tensor: str, rows: str) -> QuantError:
+    return QuantError(
+        f"{tensor} holds values that are not finite (NaN or infinity) in {rows};"
+        " the checkpoint is damaged: download or convert it again"
+    )
+
+
+def numbers(rows: Rows, kind: GGMLType, n_per_row: int) -> Numbers:
+    """`(n, row_bytes) uint8` as numbers `(n, n_per_row)`: a view of F32, F16 or BF16, of other types decoded."""
+    if kind not in PLAIN:
+        return dequantize_rows(kind, rows, n_per_row)
+    values: Numbers = rows.view(str(PLAIN[kind]))
+    return values
 
 
 def is_finite(rows: Rows, kind: GGMLType) -> bool:

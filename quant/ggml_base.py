@@ -1,6 +1,6 @@
-"""ggml's own quantizers, called in the library that llama-cpp-python brings: the one place that knows about C.
+"""From numbers to blocks and back: our own kernels, and ggml's quantizers in the library of llama-cpp-python.
 
-Everything that turns numbers into blocks goes through `quantize_rows`; a kernel of our own takes its place there. Only
+Everything that turns numbers into blocks goes through `quantize_rows`, which asks `quant.kernels` first. Only
 libggml-base is loaded, never libllama and its backends, so this works where a GPU build finds no driver. ctypes
 releases the interpreter's lock during each call: threads run side by side.
 """
@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from nemotron_gguf.convert.plan import Rows
 from nemotron_gguf.models.ggml import GGMLType
+from nemotron_gguf.quant import kernels
 from nemotron_gguf.quant.errors import QuantError
+from nemotron_gguf.quant.kernels import NotFiniteError
 
 ENCODABLE = frozenset(GGMLType) - {
     GGMLType.Q8_1,  # an intermediate of ggml's dot products, as Q8_K is
@@ -29,6 +31,9 @@ ENCODABLE = frozenset(GGMLType) - {
 
 NEEDS_IMPORTANCE = frozenset({GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ1_S})
 """The types that ggml refuses to write without importance (`ggml_quantize_requires_imatrix`)."""
+
+Numbers = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.uint16]
+"""`(n, n_per_row)`: rows of F32, of F16, or of the bits of BF16."""
 
 _FLOATS = npt.NDArray[np.float32]
 _PREFIXES, _SUFFIXES = ("lib", ""), (".so", ".dylib", ".dll")
@@ -48,22 +53,41 @@ class _TypeTraits(ctypes.Structure):
     )
 
 
-def quantize_rows(kind: GGMLType, values: _FLOATS, importance: _FLOATS | None) -> Rows:
-    """Encode `(n, n_per_row) float32` as `(n, row_bytes) uint8`.
+def quantize_rows(kind: GGMLType, values: Numbers, importance: _FLOATS | None) -> Rows:
+    """Encode `(n, n_per_row)` as `(n, row_bytes) uint8`, by a kernel of ours or, where there is none, by ggml.
 
-    `importance` is `(n_per_row,) float32`, the same for all the rows; None weighs every column alike.
+    `importance` is `(n_per_row,) float32`, the same for all the rows; None weighs every column alike. Raises
+    NotFiniteError for a NaN or an infinity among the weights, or among the scales that they lead to.
     """
     assert kind in ENCODABLE, kind
     assert importance is not None or kind not in NEEDS_IMPORTANCE, kind
+    assert importance is None or importance.shape == (values.shape[1],), importance.shape
+    blocks = kernels.encode(kind, values, importance)
+    return blocks if blocks is not None else _by_library(kind, as_float32(values), importance)
+
+
+def as_float32(values: Numbers) -> _FLOATS:
+    """The same numbers, exactly; float32 is passed through."""
+    if values.dtype == np.uint16:
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32, copy=False)
+
+
+def _by_library(kind: GGMLType, values: _FLOATS, importance: _FLOATS | None) -> Rows:
+    """What `quantize_rows` promises, in libggml-base."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise NotFiniteError(int(finite.all(axis=1).argmin()), in_input=True)
     n_rows, n_per_row = values.shape
-    values = np.ascontiguousarray(values, dtype=np.float32)
+    values = np.ascontiguousarray(values)
     blocks = np.empty((n_rows, kind.row_bytes(n_per_row)), dtype=np.uint8)
     if importance is not None:
-        assert importance.shape == (n_per_row,), importance.shape
         importance = np.ascontiguousarray(importance, dtype=np.float32)
     weights = None if importance is None else importance.ctypes.data
     written = library().ggml_quantize_chunk(kind, values.ctypes.data, blocks.ctypes.data, 0, n_rows, n_per_row, weights)
     assert written == blocks.nbytes, (kind, written, blocks.nbytes)
+    if not are_sound(kind, blocks):
+        raise NotFiniteError(0, in_input=False)
     return blocks
 
 

@@ -58,9 +58,8 @@ def _order(tensor: TensorPlan) -> tuple[int, bytes]:
 
 
 def _encoded(tensor: TensorPlan, choice: Choice, options: QuantizeOptions) -> TensorPlan:
-    stored = Checked(tensor.name, tensor.encoder)
     if choice.type is tensor.type:
-        return replace(tensor, encoder=stored)
+        return replace(tensor, encoder=Checked(tensor.name, tensor.encoder))
     _check_source(tensor, options)
     importance = _importance(tensor, options.imatrix)
     if importance is None and not options.dry_run and _needs_importance(tensor, choice.type, options):
@@ -68,7 +67,7 @@ def _encoded(tensor: TensorPlan, choice: Choice, options: QuantizeOptions) -> Te
             f"tensor {tensor.name} becomes garbage as {choice.type.name} without importance; give an importance"
             " matrix that covers it with --imatrix, or choose another type"
         )
-    return replace(tensor, encoder=Quantize(tensor.name, stored, choice.type, tensor.shape[-2], importance))
+    return replace(tensor, encoder=Quantize(tensor.name, tensor.encoder, choice.type, tensor.shape[-2], importance))
 
 
 def _needs_importance(tensor: TensorPlan, kind: GGMLType, options: QuantizeOptions) -> bool:
