@@ -34,7 +34,7 @@ from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.models.ggml import GGMLType
 
 ENCODE_WEIGHTS = 1 << 20  # weights encoded at a time: 4 MiB as float32, within a core's share of the cache
-FLUSH_SECONDS = 5.0  # between records of the journal: what a kill costs at most
+FLUSH_SECONDS = 1.0  # between records of the journal: what a kill costs, and early enough to keep the disk busy
 
 
 def binding_of(outputs: Sequence[Output], source: Mapping[str, Any]) -> dict[str, Any]:
