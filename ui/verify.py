@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE.gguf…", help="Files; of a model in parts, any one of them.")
+        list[Path], typer.Argument(metavar="FILE.gguf", help="Files; of a model in parts, any one of them.")
     ],
     checksums: Annotated[
         bool, typer.Option("--checksums", help="Write FILE.gguf.sha256 for sound files that have none.")
