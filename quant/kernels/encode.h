@@ -5,6 +5,10 @@
 
 #include "legacy.h"
 
+#include "search.h"
+
+#include "k_quants.h"
+
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_BF16 = 30 };
 
 static const Format FORMATS[] = {
@@ -13,15 +17,20 @@ static const Format FORMATS[] = {
     {6, 32, 22, 32, 0, -1, encode_q5_0, 0, 0},
     {7, 32, 24, 32, 0, 2, encode_q5_1, 0, 0},
     {8, 32, 34, 32, 0, -1, encode_q8_0, encode_q8_0, 0},
+    {10, 256, 84, 8, 80, 82, encode_q2_k, encode_q2_k_weighted, 0},
+    {11, 256, 110, 8, 108, -1, encode_q3_k, encode_q3_k_weighted, 0},
+    {12, 256, 144, 8, 0, 2, encode_q4_k, encode_q4_k_weighted, 0},
+    {13, 256, 176, 8, 0, 2, encode_q5_k, encode_q5_k_weighted, 0},
+    {14, 256, 210, 8, 208, -1, encode_q6_k, encode_q6_k_weighted, 0},
 };
 
 /* Widens n (a multiple of 8) numbers; says whether all are finite. */
 static int widen(float *out, const uint8_t *from, int64_t n, int source) {
     I most = all_i(0);
     for (int64_t i = 0; i < n; i += LANES) {
-        F v = source == GGML_F32    ? load((const float *)(const void *)from + i)
-              : source == GGML_BF16 ? load_bf16((const uint16_t *)(const void *)from + i)
-                                    : load_f16((const uint16_t *)(const void *)from + i);
+        F v = source == GGML_F32    ? load((const float *)(const void *)(from + 4 * i))
+              : source == GGML_BF16 ? load_bf16(from + 2 * i)
+                                    : load_f16(from + 2 * i);
         most = greater_i(most, (I)absolute(v));
         store(out + i, v);
     }
