@@ -41,6 +41,11 @@ class Journal:
         self.binding = json.loads(json.dumps(binding))
         self._fd = -1
 
+    @property
+    def is_open(self) -> bool:
+        """Whether records can be added."""
+        return self._fd >= 0
+
     def read(self) -> tuple[State | None, str | None]:
         """What an earlier run left, or None and a sentence why it does not count (None where there was none)."""
         try:

@@ -78,8 +78,9 @@ class Run:
                 self._seal(self._verify() if self.options.verify else (None,) * len(self.parts))
             self._name()
         except BaseException as error:
-            if self.journal is None or (isinstance(error, NemotronError) and not isinstance(error, Interrupted)):
-                self._discard()  # the same work would fail again
+            fails_again = isinstance(error, NemotronError) and not isinstance(error, Interrupted)
+            if self.journal is None or not self.journal.path.exists() or fails_again:
+                self._discard()
             else:
                 self._keep(self.journal, error)
             raise
@@ -184,7 +185,7 @@ class Run:
 
     def _flush(self) -> None:
         """Bring what is written to the disk, then say so in the journal: in this order."""
-        if self.journal is None:
+        if self.journal is None or not self.journal.is_open:
             return
         done = dict(self.fresh)  # chunks finished meanwhile wait for the next time
         for lock in self.locks:
