@@ -100,7 +100,7 @@ def _plan(part: Part, found: Sequence[Tensor], target: GGMLType) -> TensorPlan:
 
 def _rows(part: Part, tensor: Tensor, stored: GGMLType, mixed: bool) -> RowSource:
     """One source; `mixed` says that it is stacked with others, some in 8-bit floats and some not."""
-    rows = tensor.rows(part.shape[-1], GGMLType.F32 if mixed or part.transform else stored)
+    rows = tensor.rows(part.shape[-1], GGMLType.F32 if part.transform else stored)
     if mixed:
         rows = Widened(rows)
     return rows if part.interleave is None else InterleavedHeads(rows, part.interleave)
