@@ -20,12 +20,12 @@ static inline F square_sums(const float *x) {
     return sum;
 }
 
-/* The tiles at sub-block `first`: x and, with importance, its weights. */
-static inline void tiles_of(F *x, const float *from, int n) {
+/* The tiles at sub-block `first`: x and its importance. */
+static inline void tiles_of(F *x, const float *from, int n, int tiles) {
     F one[32];
-    for (int t = 0; t < TILES; t++) {
+    for (int t = 0; t < tiles; t++) {
         to_lanes(one, from + t * LANES * n, n);
-        for (int i = 0; i < n; i++) x[i * TILES + t] = one[i];
+        for (int i = 0; i < n; i++) x[i * tiles + t] = one[i];
     }
 }
 
@@ -62,17 +62,16 @@ static inline void keep_found(Group *g, const Found *found, const F *w, int firs
 }
 
 /* The quants of a sub-block: with the scales as they are stored, or where that is 0 as the search left them. */
-static inline void quants(uint8_t *l, const float *x, int n, float d, float dm, const Group *g, int sub, float low, float high) {
+static inline void quants(uint8_t *l, const float *x, int n, float d, float dm, const Group *g, int sub, int low,
+                          int high) {
     I q[8];
-    F inverse = all(g->inverse[sub]), start = all(g->low[sub]);
     for (int i = 0; i < n; i += LANES) {
-        F v = d != 0 ? (load(x + i) + dm) / d : inverse * (load(x + i) - start);
-        v = nearest_within(v, low, high, 1) - low;
-        if (d == 0) v = choose(all_i(g->empty[sub]), all(0), v);
-        q[i / LANES] = truncated(v);
+        F v = d != 0 ? (load(x + i) + dm) / d : g->inverse[sub] * (load(x + i) - g->low[sub]);
+        q[i / LANES] = greater_i(all_i(low), lesser_i(all_i(high), nearest(v))) - low;
+        if (d == 0) q[i / LANES] &= ~all_i(g->empty[sub]);
     }
-    for (int i = 0; i < n; i += LANES)
-        for (int k = 0; k < LANES; k++) l[i + k] = (uint8_t)q[i / LANES][k];
+    if (n == 32) put_bytes(l, q);
+    else put_16_bytes(l, q);
 }
 
 /* Six-bit scales and minima of Q4_K and Q5_K in 12 bytes. */
@@ -123,7 +122,7 @@ static inline void search_group_offset(Group *g, const Unit *u, int group, const
     Found found[TILES];
     if (weighted) store(mean, (float)k.mean_factor * square_sums(from) / 256.0f);
     for (int first = 0; first < per_block * LANES; first += TILES * LANES) {
-        tiles_of(x, from + first * k.sub, k.sub);
+        tiles_of(x, from + first * k.sub, k.sub, TILES);
         if (weighted) {
             importance_tiles(w, u, group, first, k.sub);
             weigh(w, x, k.sub, mean, first, per_block);
@@ -200,7 +199,7 @@ static inline void encode_offset_k(Unit *u, const Offset k, int weighted) {
             }
             for (int j = 0; j < per_block; j++)
                 quants(l + j * k.sub, u->x + 256 * (group + s) + j * k.sub, k.sub, get_f16(at) * (float)sc[j],
-                       get_f16(at + 2) * (float)mn[j], &g, s * per_block + j, 0, (float)k.top);
+                       get_f16(at + 2) * (float)mn[j], &g, s * per_block + j, 0, k.top);
             if (k.sub == 16) {
                 pack_two(out + 16, l);
             } else if (k.top == 15) {
@@ -227,30 +226,34 @@ static void encode_q2_k_weighted(Unit *u) { encode_offset_k(u, Q2K, 1); }
 static void encode_q4_k_weighted(Unit *u) { encode_offset_k(u, Q4K, 1); }
 static void encode_q5_k_weighted(Unit *u) { encode_offset_k(u, Q5K, 1); }
 
-/* Q3_K and Q6_K: fills `g` with the scales of a group's sub-blocks of 16. Q3_K without importance keeps its quants in
- * `moved`, those of a sub-block together. */
-static inline void search_group_signed(Group *g, float *moved, const Unit *u, int group, int half, int weighted) {
+/* Q3_K and Q6_K: fills `g` with the scales of a group's sub-blocks of 16. */
+static inline void search_group_signed(Group *g, const Unit *u, int group, int half, int weighted) {
     const float *from = u->x + 256 * group;
     float mean[LANES];
     F x[16 * TILES], w[16 * TILES];
     Found found[TILES];
-    if (weighted && half == 4) store(mean, 2 * square_sums(from) / 256.0f);
+    if (half == 4) store(mean, 2 * square_sums(from) / 256.0f);
     for (int first = 0; first < SUBS; first += TILES * LANES) {
-        tiles_of(x, from + first * 16, 16);
+        tiles_of(x, from + first * 16, 16, TILES);
         if (weighted) importance_tiles(w, u, group, first, 16);
-        if (weighted && half == 4) weigh(w, x, 16, mean, first, 16); /* Q6_K takes importance as it is */
-        if (!weighted)
+        else
             for (int i = 0; i < 16 * TILES; i++) w[i] = x[i] * x[i];
-        if (half == 4 && !weighted) {
-            F l[16 * TILES];
-            search_moving(found, l, x, 16);
-            for (int t = 0; t < TILES; t++)
-                for (int i = 0; i < 16; i++)
-                    for (int k = 0; k < LANES; k++) moved[(first + t * LANES + k) * 16 + i] = l[i * TILES + t][k];
-        } else {
-            search_signed(found, x, w, 16, (float)half, 0);
-        }
+        if (half == 4) weigh(w, x, 16, mean, first, 16); /* Q6_K takes importance as it is */
+        search_signed(found, x, w, 16, (float)half, 0);
         keep_found(g, found, w, first, 16);
+    }
+}
+
+/* Q3_K without importance: its quants are kept in `l`, those of a sub-block together. */
+static inline void search_group_moving(Group *g, uint8_t *l, const Unit *u, int group) {
+    F x[16 * MOVING];
+    I q[16 * MOVING];
+    for (int first = 0; first < SUBS; first += MOVING * LANES) {
+        tiles_of(x, u->x + 256 * group + first * 16, 16, MOVING);
+        search_moving(g->scale + first, q, x);
+        for (int t = 0; t < MOVING; t++)
+            for (int i = 0; i < 16; i++)
+                for (int k = 0; k < LANES; k++) l[(first + t * LANES + k) * 16 + i] = (uint8_t)q[i * MOVING + t][k];
     }
 }
 
@@ -267,7 +270,7 @@ static inline float farthest(const float *scales) {
 static inline void encode_q6_k_any(Unit *u, int weighted) {
     for (int group = 0; group < u->n; group += LANES) {
         Group g;
-        search_group_signed(&g, 0, u, group, 32, weighted);
+        search_group_signed(&g, u, group, 32, weighted);
         for (int s = 0; s < LANES && group + s < u->n; s++) {
             uint8_t *out = u->out + (group + s) * 210, l[256];
             float max = farthest(g.scale + 16 * s);
@@ -304,9 +307,10 @@ static inline void pack_q3_scales(uint8_t *out, const uint8_t *l) {
 static inline void encode_q3_k_any(Unit *u, int weighted) {
     for (int group = 0; group < u->n; group += LANES) {
         Group g;
-        float moved[256 * LANES], d[LANES];
-        uint8_t ls[SUBS];
-        search_group_signed(&g, moved, u, group, 4, weighted);
+        float d[LANES];
+        uint8_t ls[SUBS], moved[256 * LANES];
+        if (weighted) search_group_signed(&g, u, group, 4, 1);
+        else search_group_moving(&g, moved, u, group);
         if (weighted) {
             F x[16 * TILES], w[16 * TILES], one[16];
             Found found[TILES];
@@ -339,7 +343,7 @@ static inline void encode_q3_k_any(Unit *u, int weighted) {
                 float scale = get_f16(out + 108) * (float)(ls[16 * s + j] - 32);
                 int sub = 16 * s + j;
                 if (scale == 0 && !weighted)
-                    for (int i = 0; i < 16; i++) l[16 * j + i] = g.empty[sub] ? 0 : (uint8_t)(moved[16 * sub + i] + 4);
+                    memcpy(l + 16 * j, moved + 16 * sub, 16);
                 else
                     quants(l + 16 * j, u->x + 256 * (group + s) + 16 * j, 16, scale, 0, &g, sub, -4, 3);
             }

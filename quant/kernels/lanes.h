@@ -70,13 +70,20 @@ static inline void transpose(F *out, const float *x, int step) {
     }
 }
 
-/* Low bytes of 32 numbers, in order. */
+/* Low bytes of 32 numbers, and of 16, in order. */
 static inline void put_bytes(uint8_t *out, const I *q) {
     const __m256i low = _mm256_set1_epi32(0xff), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     __m256i v[4];
     for (int k = 0; k < 4; k++) v[k] = _mm256_and_si256((__m256i)q[k], low);
     v[0] = _mm256_packus_epi16(_mm256_packus_epi32(v[0], v[1]), _mm256_packus_epi32(v[2], v[3]));
     _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(v[0], order));
+}
+
+static inline void put_16_bytes(uint8_t *out, const I *q) {
+    const __m256i low = _mm256_set1_epi32(0xff), order = _mm256_setr_epi32(0, 4, 1, 5, 0, 0, 0, 0);
+    __m256i v = _mm256_packus_epi32(_mm256_and_si256((__m256i)q[0], low), _mm256_and_si256((__m256i)q[1], low));
+    v = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(v, v), order);
+    _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(v));
 }
 
 static inline uint16_t to_f16(float v) { return (uint16_t)_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(v), 0)); }
@@ -106,13 +113,11 @@ static inline void transpose(F *out, const float *x, int step) {
     out[0] = (F)a, out[1] = (F)b, out[2] = (F)c, out[3] = (F)d;
 }
 
-static inline void put_bytes(uint8_t *out, const I *q) {
+static inline void put_16_bytes(uint8_t *out, const I *q) {
     const __m128i low = _mm_set1_epi32(0xff);
-    for (int k = 0; k < 8; k += 4) {
-        __m128i a = _mm_packs_epi32(_mm_and_si128((__m128i)q[k], low), _mm_and_si128((__m128i)q[k + 1], low));
-        __m128i b = _mm_packs_epi32(_mm_and_si128((__m128i)q[k + 2], low), _mm_and_si128((__m128i)q[k + 3], low));
-        _mm_storeu_si128((__m128i *)(out + 4 * k), _mm_packus_epi16(a, b));
-    }
+    __m128i a = _mm_packs_epi32(_mm_and_si128((__m128i)q[0], low), _mm_and_si128((__m128i)q[1], low));
+    __m128i b = _mm_packs_epi32(_mm_and_si128((__m128i)q[2], low), _mm_and_si128((__m128i)q[3], low));
+    _mm_storeu_si128((__m128i *)out, _mm_packus_epi16(a, b));
 }
 
 #else
@@ -148,11 +153,16 @@ static inline void transpose(F *out, const float *x, int step) {
         for (int j = 0; j < LANES; j++) out[i][j] = x[j * step + i];
 }
 
-static inline void put_bytes(uint8_t *out, const I *q) {
-    for (int i = 0; i < 32; i++) out[i] = (uint8_t)q[i / LANES][i % LANES];
+static inline void put_16_bytes(uint8_t *out, const I *q) {
+    for (int i = 0; i < 16; i++) out[i] = (uint8_t)q[i / LANES][i % LANES];
 }
 
 #endif
+
+static inline void put_bytes(uint8_t *out, const I *q) {
+    put_16_bytes(out, q);
+    put_16_bytes(out + 16, q + 4);
+}
 
 static inline I lesser_i(I a, I b) { I m = a < b; return (m & a) | (~m & b); }
 static inline I greater_i(I a, I b) { I m = a > b; return (m & a) | (~m & b); }
@@ -256,10 +266,13 @@ static inline int nearest_1(float v) {
     return (i & 0x7fffff) - 0x400000;
 }
 
+/* nearest_int as a float, for |v| < 2^22. */
+static inline F nearest_f(F v) { return (v + 12582912.0f) - 12582912.0f; }
+
 /* nearest_int between two bounds, as a float. Unless `exact`, |v| must be below 2^22: two operations less. */
 static inline F nearest_within(F v, float low, float high, int exact) {
     if (exact) return to_float(greater_i(all_i((int)low), lesser_i(all_i((int)high), nearest(v))));
-    return greater(all(low), lesser(all(high), (v + 12582912.0f) - 12582912.0f));
+    return greater(all(low), lesser(all(high), nearest_f(v)));
 }
 
 #endif

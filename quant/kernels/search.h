@@ -119,7 +119,9 @@ static inline void search_signed(Found *found, const F *x, const F *w, int n, fl
         }
         for (int i = 0; i < n; i++)
             for (int t = 0; t < TILES; t++) {
-                F l = nearest_within(inverse[t] * x[i * TILES + t], -half, half - 1, exact);
+                F v = inverse[t] * x[i * TILES + t], l;
+                if (exact || is >= 5) l = nearest_within(v, -half, half - 1, exact);
+                else l = lesser(all(half - 1), nearest_f(v)); /* |v| < half + 0.45 cannot fall below -half */
                 sumlx[t] += wx[i * TILES + t] * l;
                 suml2[t] += w[i * TILES + t] * l * l;
             }
@@ -140,45 +142,52 @@ static inline void search_signed(Found *found, const F *x, const F *w, int n, fl
     for (int t = 0; t < TILES; t++) found[t].scale = choose(found[t].empty, all(0), found[t].scale);
 }
 
-/* ggml's make_q3_quants: the signed search of Q3_K without importance, by moving single quants, -4 <= l < 4. The quants
- * are part of the result. */
-static inline void search_moving(Found *found, F *l, const F *x, int n) {
-    for (int t = 0; t < TILES; t++) {
-        F max = all(0), amax = all(0), sumlx = all(0), suml2 = all(0);
-        for (int i = t; i < n * TILES; i += TILES) {
+enum { MOVING = 4 };
+
+/* ggml's make_q3_quants: the signed search of Q3_K without importance, by moving single quants, -4 <= l < 4, of
+ * sub-blocks of 16. The quants are part of the result, 0 to 7. A step waits long for the one before, a division in it:
+ * four tiles go side by side. */
+static inline void search_moving(float *scales, I *quants, const F *x) {
+    F sumlx[MOVING], suml2[MOVING], inverse[MOVING], l[16 * MOVING];
+    I empty[MOVING];
+    for (int t = 0; t < MOVING; t++) {
+        F max = all(0), amax = all(0);
+        for (int i = t; i < 16 * MOVING; i += MOVING) {
             I more = absolute(x[i]) > amax;
             amax = choose(more, absolute(x[i]), amax);
             max = choose(more, x[i], max);
         }
-        I empty = amax < 1e-15f;
-        F inverse = -4.0f / max;
-        for (int i = t; i < n * TILES; i += TILES) {
-            F w = x[i] * x[i];
-            l[i] = nearest_within(inverse * x[i], -4, 3, 0);
-            sumlx += w * x[i] * l[i];
-            suml2 += w * l[i] * l[i];
-        }
-        for (int round = 0; round < 5; round++) {
-            unsigned changed = 0;
-            for (int i = t; i < n * TILES; i += TILES) { /* a lane that has come to rest changes no more */
-                F w = x[i] * x[i], wx = w * x[i];
-                F slx = sumlx - wx * l[i], sl2 = suml2 - w * l[i] * l[i];
-                F q = nearest_within(x[i] * sl2 / slx, -4, 3, 1);
-                I moves = (slx > 0) & (q != l[i]);
+        empty[t] = amax < 1e-15f;
+        inverse[t] = -4.0f / max;
+        sumlx[t] = suml2[t] = all(0);
+    }
+    for (int i = 0; i < 16 * MOVING; i++) {
+        F w = x[i] * x[i];
+        l[i] = nearest_within(inverse[i % MOVING] * x[i], -4, 3, 0);
+        sumlx[i % MOVING] += w * x[i] * l[i];
+        suml2[i % MOVING] += w * l[i] * l[i];
+    }
+    for (int round = 0; round < 5; round++) {
+        unsigned changed = 0;
+        for (int i = 0; i < 16 * MOVING; i += MOVING)
+            for (int t = 0; t < MOVING; t++) { /* a lane that has come to rest changes no more */
+                F v = x[i + t], w = v * v, wx = w * v, old = l[i + t];
+                F slx = sumlx[t] - wx * old, sl2 = suml2[t] - w * old * old;
+                F q = nearest_within(v * sl2 / slx, -4, 3, 1);
+                I moves = (slx > 0) & (q != old) & ~empty[t];
                 slx += wx * q;
                 sl2 += w * q * q;
-                moves &= (sl2 > 0) & (slx * slx * suml2 > sumlx * sumlx * sl2);
-                l[i] = choose(moves, q, l[i]);
-                sumlx = choose(moves, slx, sumlx);
-                suml2 = choose(moves, sl2, suml2);
+                moves &= (sl2 > 0) & (slx * slx * suml2[t] > sumlx[t] * sumlx[t] * sl2);
+                l[i + t] = choose(moves, q, old);
+                sumlx[t] = choose(moves, slx, sumlx[t]);
+                suml2[t] = choose(moves, sl2, suml2[t]);
                 changed |= bits(moves);
             }
-            if (!changed) break;
-        }
-        found[t].empty = empty;
-        found[t].scale = choose((suml2 > 0) & ~empty, sumlx / suml2, all(0));
-        found[t].min = found[t].low = found[t].inverse = all(0);
+        if (!changed) break;
     }
+    for (int i = 0; i < 16 * MOVING; i++) quants[i] = truncated(l[i] + 4) & ~empty[i % MOVING];
+    for (int t = 0; t < MOVING; t++)
+        store(scales + t * LANES, choose((suml2[t] > 0) & ~empty[t], sumlx[t] / suml2[t], all(0)));
 }
 
 /* ggml's make_qp_quants: x ~ scale * l, 0 <= l <= top, for the scales of a super-block, a super-block a lane. Quants
