@@ -10,25 +10,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan
+from nemotron_gguf.models.gguf_parts import MAX_PARTS, SPLIT_COUNT, SPLIT_KEYS, SPLIT_NO, SPLIT_TENSORS, part_path
 from nemotron_gguf.models.gguf_values import Value, ValueType
 from nemotron_gguf.models.gguf_writer import DEFAULT_ALIGNMENT, pad
 
-SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
-SPLIT_KEYS = (SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS)
-MAX_PARTS = 65535  # split.count is a 16-bit number
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-
-
-class PartName(NamedTuple):
-    """What `NAME-00002-of-00007.gguf` says: `stem` is NAME, `number` counts from 1."""
-
-    stem: str
-    number: int
-    n_parts: int
 
 
 def parse_size(text: str) -> int:
@@ -77,27 +66,7 @@ def split_files(plan: FilePlan, path: Path, max_size: int) -> list[tuple[FilePla
 def split_path(path: Path, number: int, count: int) -> Path:
     """`NAME-00002-of-00007.gguf` for `NAME.gguf`, the second of seven: `number` counts from 1."""
     assert 1 <= number <= count <= MAX_PARTS, (number, count)
-    return _numbered(path, path.name.removesuffix(".gguf"), number, count)
-
-
-def part_name(path: Path) -> PartName | None:
-    """What a file's name says of its place among several; None where it is not named as a part."""
-    match = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", path.name, re.ASCII | re.DOTALL)
-    if match is None or not 1 <= int(match[2]) <= int(match[3]) <= MAX_PARTS:
-        return None
-    return PartName(match[1], int(match[2]), int(match[3]))
-
-
-def part_paths(path: Path) -> list[Path]:
-    """All parts of the model that a file is named as a part of, in order; the file alone where it is not."""
-    name = part_name(path)
-    if name is None:
-        return [path]
-    return [_numbered(path, name.stem, number, name.n_parts) for number in range(1, name.n_parts + 1)]
-
-
-def _numbered(path: Path, stem: str, number: int, count: int) -> Path:
-    return path.with_name(f"{stem}-{number:05}-of-{count:05}.gguf")
+    return part_path(path, path.name.removesuffix(".gguf"), number, count)
 
 
 def without_leading_ones(tensor: TensorPlan) -> TensorPlan:

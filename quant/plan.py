@@ -12,7 +12,9 @@ from math import prod
 
 from nemotron_gguf.convert.cast import PLAIN
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan
+from nemotron_gguf.convert.split import without_leading_ones
 from nemotron_gguf.models.ggml import GGMLType
+from nemotron_gguf.models.gguf_parts import SPLIT_KEYS
 from nemotron_gguf.models.gguf_values import Value, string, u32
 from nemotron_gguf.models.imatrix import Imatrix, ImatrixEntry
 from nemotron_gguf.quant.encode import Checked, Quantize
@@ -22,7 +24,6 @@ from nemotron_gguf.quant.model import model_of
 from nemotron_gguf.quant.options import QuantizeOptions
 from nemotron_gguf.quant.place import Kind, kind_of, layer_of
 from nemotron_gguf.quant.recipe import Choice, choose, needs_importance
-from nemotron_gguf.quant.source import SPLIT_KEYS
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
 MAX_OVERRIDE = 127  # bytes; llama-quantize carries the texts of its keys in a char[128]
@@ -34,21 +35,13 @@ def plan_quantization(plan: FilePlan, options: QuantizeOptions) -> FilePlan:
     Raises QuantError, before any weight is read, for what cannot be: a source already quantized, importance that is
     missing where a type needs it or that does not fit the tensor, rows that no type fits.
     """
-    tensors = sorted((_without_leading_ones(tensor) for tensor in plan.tensors), key=_order)
+    tensors = sorted((without_leading_ones(tensor) for tensor in plan.tensors), key=_order)
     model = model_of(plan.metadata, (tensor.name for tensor in tensors), has_imatrix=options.imatrix is not None)
     choices = list(choose(((t.name, t.shape, t.type) for t in tensors), model, options))
     encoded = tuple(_encoded(tensor, choice, options) for tensor, choice in zip(tensors, choices, strict=True))
     metadata = _metadata(plan.metadata, options)
     notes = (*_fallback_notes(tensors, choices, options), *_importance_notes(encoded, options))
     return FilePlan(metadata, encoded, plan.alignment, notes)
-
-
-def _without_leading_ones(tensor: TensorPlan) -> TensorPlan:
-    """A GGUF has no dimension that could be left out: ggml counts them up to the last that is not one."""
-    shape = tensor.shape
-    while len(shape) > 1 and shape[0] == 1:
-        shape = shape[1:]
-    return replace(tensor, shape=shape)
 
 
 def _order(tensor: TensorPlan) -> tuple[int, bytes]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nemotron_gguf.models.gguf_reader import GGUFFile, read_gguf
+from nemotron_gguf.models.gguf_parts import read_whole
+from nemotron_gguf.models.gguf_reader import GGUFFile
 from nemotron_gguf.runner.errors import RunnerError
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS (src/llama-hparams.h)
@@ -19,11 +20,12 @@ BYTE_TOKENS = {f"<0x{byte:02X}>" for byte in range(256)}
 
 
 def inspect_model(path: str | Path) -> GGUFFile:
-    """Read and check a model file.
+    """Read and check a model file, or all parts of one that is given by its first.
 
-    Raises GGUFError for a file that is no sound GGUF, RunnerError for one that llama.cpp could not run.
+    Raises GGUFError for a file that is no sound GGUF, ModelError for parts that do not belong together, and
+    RunnerError for a model that llama.cpp could not run.
     """
-    file = read_gguf(path)
+    file = read_whole(path)
     for rule in (_whole, _layers, _experts, _vocabulary, _special_tokens, _embedding, _numbers, _mamba):
         rule(file)
     return file
@@ -49,9 +51,6 @@ def count(file: GGUFFile, key: str, default: int | None = None) -> int:
 def _whole(file: GGUFFile) -> None:
     if not file.architecture:
         raise _fail(file, "general.architecture is missing, so nothing says what kind of model it is")
-    parts = file.get("split.count")
-    if isinstance(parts, int) and parts > 1:
-        raise RunnerError(f"{file.path} is one of {parts} parts; merge them first with `llama-gguf-split --merge`")
     if not file.tensors:
         raise _fail(file, "it has no tensors (a vocabulary or a header alone)")
 

@@ -15,7 +15,7 @@ from types import FrameType
 import typer
 
 from nemotron_gguf.models.errors import NemotronError
-from nemotron_gguf.ui import console, demo, doctor, files, talk
+from nemotron_gguf.ui import console, demo, doctor, files, talk, verify
 
 app = typer.Typer(
     name="nemotron",
@@ -49,6 +49,7 @@ def options(
 
 
 files.register(app)
+verify.register(app)
 talk.register(app)
 demo.register(app)
 doctor.register(app)

@@ -89,7 +89,7 @@ def verify(
 
 def _sets(files: Sequence[Path]) -> list[tuple[Path, ...]]:
     """The files that belong together, each set once: all parts where one is given."""
-    from nemotron_gguf.convert.split import part_paths
+    from nemotron_gguf.models.gguf_parts import part_paths
 
     return list(dict.fromkeys(tuple(part_paths(path)) for path in files))
 
@@ -108,7 +108,7 @@ def _structure(paths: Sequence[Path]) -> list[Checked]:
 
 def _header(path: Path, no: int, count: int) -> Checked:
     """One file's header, and whether it is part `no` (from 0) of `count`, as its name says."""
-    from nemotron_gguf.convert.split import SPLIT_COUNT, SPLIT_NO
+    from nemotron_gguf.models.gguf_parts import SPLIT_COUNT, SPLIT_NO
     from nemotron_gguf.models.gguf_reader import read_gguf
     from nemotron_gguf.models.gguf_values import Value, ValueType
 
@@ -129,7 +129,7 @@ def _header(path: Path, no: int, count: int) -> Checked:
 
 def _together(parts: Sequence[Checked]) -> None:
     """Whether parts hold all tensors that they say there are, each once."""
-    from nemotron_gguf.convert.split import SPLIT_TENSORS
+    from nemotron_gguf.models.gguf_parts import SPLIT_TENSORS
 
     files = [part.file for part in parts if part.file]
     if len(files) < len(parts):

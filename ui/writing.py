@@ -82,13 +82,12 @@ def make(jobs: Sequence[Job], wishes: Wishes) -> None:
 def outputs_of(job: Job, split_max_size: str | None) -> list[Output]:
     """The files of a job: one, or its parts, of which the first is named last."""
     from nemotron_gguf.convert import Output
-    from nemotron_gguf.convert.split import parse_size, split_path, split_plan
+    from nemotron_gguf.convert.split import parse_size, split_files
 
     if split_max_size is None:
         return [Output(job.plan, job.path)]
-    parts = split_plan(job.plan, parse_size(split_max_size))
-    paths = [split_path(job.path, number, len(parts)) for number in range(1, len(parts) + 1)]
-    return [Output(plan, path, last=index == 0) for index, (plan, path) in enumerate(zip(parts, paths, strict=True))]
+    files = split_files(job.plan, job.path, parse_size(split_max_size))
+    return [Output(plan, path, last=index == 0) for index, (plan, path) in enumerate(files)]
 
 
 def identity(*files: Path) -> list[dict[str, object]]:

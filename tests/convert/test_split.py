@@ -13,9 +13,10 @@ import pytest
 from nemotron_gguf.convert.cast import Cast
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.plan import FilePlan, Rows, TensorPlan
-from nemotron_gguf.convert.split import PartName, parse_size, part_name, part_paths, split_files, split_path, split_plan
+from nemotron_gguf.convert.split import parse_size, split_files, split_path, split_plan
 from nemotron_gguf.convert.write import Output, write_files
 from nemotron_gguf.models.ggml import GGMLType
+from nemotron_gguf.models.gguf_parts import PartName, part_name, part_paths
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.models.gguf_values import Value, ValueType, array, string, u32
 from nemotron_gguf.quant import plan_of_file

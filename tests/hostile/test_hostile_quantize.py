@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nemotron_gguf.convert import Output, write_files
+from nemotron_gguf.convert import Output, WriteOptions, write_files
 from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_values import Value, array, string, u32
@@ -73,7 +73,7 @@ CASES = {
 
 def quantize(source: Path, target: Path, name: str = "Q8_0") -> None:
     plan = plan_quantization(plan_of_file(source), QuantizeOptions(file_type(name)))
-    write_files([Output(plan, target)], threads=1)
+    write_files([Output(plan, target)], WriteOptions(threads=1))
 
 
 @pytest.mark.parametrize("case", CASES)

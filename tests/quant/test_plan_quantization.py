@@ -134,7 +134,7 @@ def test_a_source_that_changes_meanwhile(tmp_path: Path) -> None:
     source.write_bytes(source.read_bytes()[:-4096])
     with pytest.raises(ModelError, match="changed while it was being read"):
         write_files([Output(plan, tmp_path / "out.gguf")])
-    assert [path.name for path in tmp_path.iterdir()] == ["source.gguf"]
+    assert list(tmp_path.glob("out*")) == []
 
 
 def test_a_name_that_is_taken(tmp_path: Path) -> None:
@@ -149,12 +149,12 @@ def test_a_name_that_is_taken(tmp_path: Path) -> None:
 
 MEASURE = """
 import resource, sys
-from nemotron_gguf.convert import Output, write_files
+from nemotron_gguf.convert import Output, WriteOptions, write_files
 from nemotron_gguf.quant import QuantizeOptions, file_type, plan_of_file, plan_quantization
 plan = plan_quantization(plan_of_file(sys.argv[1]), QuantizeOptions(file_type("Q8_0")))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 from pathlib import Path
-write_files([Output(plan, Path(sys.argv[2]))], threads=2)
+write_files([Output(plan, Path(sys.argv[2]))], WriteOptions(threads=2))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

@@ -17,7 +17,7 @@ from nemotron_gguf.models.demo import CHECKPOINT
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.ui import cli
 
-VERBS = ("convert", "quantize", "build", "inspect", "chat", "ui", "demo", "doctor")
+VERBS = ("convert", "quantize", "build", "inspect", "verify", "chat", "ui", "demo", "doctor")
 
 
 @dataclass(frozen=True)

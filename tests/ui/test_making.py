@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nemotron_gguf.convert import run
 from nemotron_gguf.convert.errors import Interrupted
+from nemotron_gguf.convert.part_file import PartFile
 from nemotron_gguf.models.demo import CHECKPOINT
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.quant import plan_of_file
@@ -87,7 +87,7 @@ def test_a_fault_of_the_disk_is_one_line(
     def broken(*_: object) -> None:
         raise Interrupted("writing failed: No space left on device")
 
-    monkeypatch.setattr(run.PartFile, "write", broken)
+    monkeypatch.setattr(PartFile, "write", broken)
     monkeypatch.setattr(sys, "argv", ["nemotron", *BUILD, str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
