@@ -26,17 +26,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-from pipeline import shapes
-
 from nemotron_gguf.convert.cast import to_bf16
 from nemotron_gguf.models.demo import CHECKPOINT
 from nemotron_gguf.models.gguf_reader import read_gguf
+
+if TYPE_CHECKING:
+    from nemotron_gguf.bench.pipeline import shapes
+else:
+    from pipeline import shapes  # beside this script
 
 REPO, COMMIT = "rehearsal/Nemotron-3-Nano-30B-A3B-BF16", "0123456789abcdef0123456789abcdef01234567"
 LAYERS = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
@@ -88,7 +90,7 @@ def repository(layers: str) -> dict[str, Made]:
             size = 0
         shards[-1].append((name, shape))
         size += 2 * prod(shape)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, held in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         weight_map |= {name: file for name, _ in held}
