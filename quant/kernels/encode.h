@@ -3,25 +3,29 @@
 #include "lanes.h"
 #include "unit.h"
 
-#include "legacy.h"
-
 #include "search.h"
 
+#include "group.h"
+
+#include "iq4.h"
 #include "k_quants.h"
+#include "legacy.h"
 
 enum { GGML_F32 = 0, GGML_F16 = 1, GGML_BF16 = 30 };
 
 static const Format FORMATS[] = {
-    {2, 32, 18, 32, 0, -1, encode_q4_0, 0, 0},
-    {3, 32, 20, 32, 0, 2, encode_q4_1, 0, 0},
-    {6, 32, 22, 32, 0, -1, encode_q5_0, 0, 0},
-    {7, 32, 24, 32, 0, 2, encode_q5_1, 0, 0},
+    {2, 32, 18, 32, 0, -1, encode_q4_0, encode_q4_0_weighted, 1},
+    {3, 32, 20, 32, 0, 2, encode_q4_1, encode_q4_1_weighted, 1},
+    {6, 32, 22, 32, 0, -1, encode_q5_0, encode_q5_0_weighted, 1},
+    {7, 32, 24, 32, 0, 2, encode_q5_1, encode_q5_1_weighted, 1},
     {8, 32, 34, 32, 0, -1, encode_q8_0, encode_q8_0, 0},
     {10, 256, 84, 8, 80, 82, encode_q2_k, encode_q2_k_weighted, 0},
     {11, 256, 110, 8, 108, -1, encode_q3_k, encode_q3_k_weighted, 0},
     {12, 256, 144, 8, 0, 2, encode_q4_k, encode_q4_k_weighted, 0},
     {13, 256, 176, 8, 0, 2, encode_q5_k, encode_q5_k_weighted, 0},
     {14, 256, 210, 8, 208, -1, encode_q6_k, encode_q6_k_weighted, 0},
+    {20, 32, 18, 32, 0, -1, encode_iq4_nl, encode_iq4_nl_weighted, 0},
+    {23, 256, 136, 8, 0, -1, encode_iq4_xs, encode_iq4_xs_weighted, 0},
 };
 
 /* Widens n (a multiple of 8) numbers; says whether all are finite. */
@@ -50,9 +54,9 @@ static void mean_squares(const Job *job, int64_t row, float *mean) {
     for (int r = 0; r < 4; r++) mean[r] = sum[r] / (float)job->n_per_row;
 }
 
-/* Copies the first block to the unused lanes at the end. */
+/* Copies the first block to the unused lanes at the end; small blocks are searched two tiles at a time. */
 static void pad(const Format *format, Unit *u, float *x) {
-    for (int i = u->n; i % LANES; i++) {
+    for (int i = u->n; i % (format->block == 32 ? LANES * TILES : LANES); i++) {
         memcpy(x + i * format->block, x, sizeof(float) * (size_t)format->block);
         u->importance[i] = u->importance[0];
         u->row_square[i] = u->row_square[0];

@@ -1,4 +1,5 @@
-/* Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 without importance: one scale from the block's extremes. */
+/* Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0. Without importance a scale from the block's extremes, elements of one block side by
+ * side; with importance a search, a block a lane. */
 
 enum { PER_BLOCK = 32 / LANES }; /* vectors in a block */
 
@@ -93,3 +94,40 @@ static inline void encode_offset(Unit *u, int size, int top) {
 
 static void encode_q4_1(Unit *u) { encode_offset(u, 20, 15); }
 static void encode_q5_1(Unit *u) { encode_offset(u, 24, 31); }
+
+/* Searches the blocks from `first` on, as many as the tiles hold. */
+static inline void search_blocks(Group *g, const Unit *u, int first, int top, int with_min) {
+    F x[32 * TILES], w[32 * TILES];
+    float importance[32 * LANES * TILES];
+    Found found[TILES];
+    for (int i = 0; i < LANES * TILES; i++) memcpy(importance + 32 * i, u->importance[first + i], 32 * sizeof(float));
+    tiles_of(x, u->x + 32 * first, 32, TILES);
+    tiles_of(w, importance, 32, TILES);
+    for (int t = 0; t < TILES; t++) {
+        F mean = load(u->row_square + first + t * LANES);
+        for (int i = t; i < 32 * TILES; i += TILES) w[i] = w[i] * root(mean + x[i] * x[i]);
+    }
+    if (with_min) search_offset(found, x, w, 32, (float)top, -0.9f, 0.05f, 36, 0);
+    else search_signed(found, x, w, 32, (float)(top + 1) / 2, 0);
+    keep_found(g, found, w, first, 32);
+}
+
+static inline void encode_weighted(Unit *u, int size, int top, int with_min) {
+    Group g;
+    for (int first = 0; first < u->n; first += LANES * TILES) search_blocks(&g, u, first, top, with_min);
+    for (int i = 0; i < u->n; i++) {
+        uint8_t *out = u->out + size * i, l[32];
+        int half = (top + 1) / 2;
+        put_f16(out, g.scale[i]);
+        if (with_min) put_f16(out + 2, -g.min[i]);
+        quants(l, u->x + 32 * i, 32, 0, 0, &g, i, with_min ? 0 : -half, with_min ? top : half - 1);
+        out += with_min ? 4 : 2;
+        if (top == 15) put_nibbles(out, l);
+        else put_five_bits(out, out + 4, l);
+    }
+}
+
+static void encode_q4_0_weighted(Unit *u) { encode_weighted(u, 18, 15, 0); }
+static void encode_q4_1_weighted(Unit *u) { encode_weighted(u, 20, 15, 1); }
+static void encode_q5_0_weighted(Unit *u) { encode_weighted(u, 22, 31, 0); }
+static void encode_q5_1_weighted(Unit *u) { encode_weighted(u, 24, 31, 1); }
