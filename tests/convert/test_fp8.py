@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from nemotron_gguf.convert.fp8 import code_values
 from nemotron_gguf.convert.fp8_scales import read_single
 from nemotron_gguf.convert.tensor import Tensor
 from nemotron_gguf.models.ggml import GGMLType
+
+if TYPE_CHECKING:
+    from nemotron_gguf.tests.hub_server import Hub
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 DTYPES = {"F8_E4M3": E4M3, "F8_E5M2": E5M2}
@@ -180,6 +183,23 @@ def test_single_scales_of_a_shard_are_one_read(tmp_path: Path, monkeypatch: pyte
     far = [Tensor(entry, shard) for name, entry in shard.entries.items() if name == "0.weight_scale"]
     assert dict(read_single(far)) == {"0.weight_scale": 1.0}
     assert reads[0][1] == 4
+
+
+def test_scales_of_the_hub_cost_a_request_or_two(
+    hub_here: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_some")
+    tensors: dict[str, torch.Tensor] = {}
+    for index in range(200):
+        tensors |= {f"{index}.weight": codes(64, 96, seed=index), f"{index}.weight_scale": torch.tensor(index + 1.0)}
+    folder = saved(tmp_path / "checkpoint", tensors, None, {"quantization": MODELOPT})
+    hub_here.files.clear()
+    hub_here.files |= {path.name: path.read_bytes() for path in folder.iterdir()}
+    with open_checkpoint("someone/Nemotron-Demo", progress=False) as checkpoint:
+        assert [checkpoint.tensors[f"{index}.weight"].scale for index in range(200)] == [*range(1, 201)]
+        assert len(hub_here.asked("storage", "model.safetensors")) <= 3, "not one for each scale"
+        read = checkpoint.tensors["7.weight"].rows(96, GGMLType.F32).read(10, 20).view(np.float32)
+    assert np.array_equal(read, tensors["7.weight"].float()[10:20].numpy() * 8)
 
 
 def test_a_row_scaled_to_nothing_is_a_neuron_pruned_away(tmp_path: Path) -> None:
