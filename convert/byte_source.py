@@ -15,6 +15,9 @@ from typing import Protocol
 
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
 
+SINGLE = "model.safetensors"  # the weights of a checkpoint in one file
+INDEX = "model.safetensors.index.json"  # or which of several files has which tensor
+
 
 class ByteSource(Protocol):
     """A file that is read at any offset, by several threads at once."""

@@ -10,18 +10,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from nemotron_gguf.convert.byte_source import Files, LocalFolder
+from nemotron_gguf.convert.byte_source import INDEX, SINGLE, Files
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.fp8_config import HF_QUANT_CONFIG, Scheme, read_scheme
 from nemotron_gguf.convert.fp8_scales import with_scales
-from nemotron_gguf.convert.hub import download, parse_source
+from nemotron_gguf.convert.hub import open_place, parse_source
 from nemotron_gguf.convert.json_files import Object, read_object, read_optional
 from nemotron_gguf.convert.safetensors import Shard
 from nemotron_gguf.convert.tensor import Tensor
 from nemotron_gguf.models.ggml import GGMLType
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 MAX_SHARDS = 10_000
 HEADERS_AT_ONCE = 8
 
@@ -76,25 +74,32 @@ class Checkpoint:
 
 
 def open_checkpoint(
-    source: str | Path, *, revision: str | None = None, name: str | None = None, progress: bool = True
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    name: str | None = None,
+    progress: bool = True,
+    keep_source: bool = False,
 ) -> Checkpoint:
-    """Open a local folder, or a Hub repository `org/name[@revision]`, which is downloaded into the Hub's cache.
+    """Open a local folder, or a Hub repository `org/name[@revision]`, whose weights are read over the network.
 
-    `name` is what to call the model, by default its repository or folder; `progress` shows the download's bars. Raises
-    ConvertError, in one line, for everything that is not as it must be: a missing file, a header that does not fit its
-    file, quantized weights, pickled weights.
+    `name` is what to call the model, by default its repository or folder; `progress` shows the bars of downloads;
+    `keep_source` brings a repository's weights into the Hub's cache first, from where they are read then and later.
+    Raises ConvertError, in one line, for everything that is not as it must be: a missing file, a header that does not
+    fit its file, quantized weights, pickled weights.
     """
     place = parse_source(source, revision)
-    folder = place.folder or download(place, progress)
+    found = open_place(place, progress=progress, keep_source=keep_source)
+    folder, files = found.folder, found.files
     repo_id = place.repo_id
     name = name or (repo_id.rpartition("/")[2] if repo_id else folder.resolve().name)
     if not folder.joinpath("config.json").is_file():
         raise ConvertError(
-            f"{folder} has no config.json; give the folder of a checkpoint, or a Hub repository org/name"
+            f"{files.name} has no config.json; give the folder of a checkpoint, or a Hub repository org/name"
         )
     config = read_object(folder / "config.json")
-    scheme = read_scheme(config, read_optional(folder / HF_QUANT_CONFIG), str(folder))
-    shards, tensors = _open_weights(folder, LocalFolder(folder))
+    scheme = read_scheme(config, read_optional(folder / HF_QUANT_CONFIG), files.name)
+    shards, tensors = _open_weights(folder, files)
     try:
         scaled = with_scales(tensors, scheme)
     except BaseException:

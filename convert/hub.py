@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
-from nemotron_gguf.convert.errors import ConvertError
+from nemotron_gguf.convert.byte_source import INDEX, Files, LocalFolder
+from nemotron_gguf.convert.errors import ConvertError, Interrupted
+from nemotron_gguf.convert.hub_cache import cached_folder, is_complete
+from nemotron_gguf.convert.hub_client import LIBRARY, endpoint, http_errors, passing, refusal
+from nemotron_gguf.convert.json_files import MAX_JSON
+from nemotron_gguf.convert.patience import Effort, Patience
+from nemotron_gguf.convert.remote import Listed
+from nemotron_gguf.convert.repository import CachedFolder, Repository, list_files
 
 # What a conversion reads; weights in other formats and images stay where they are.
 PATTERNS = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "README.md"]
+ESSENTIAL = {"config.json", "tokenizer.json", "tokenizer_config.json", INDEX}
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"  # the Hub's rule for organisations and repositories
 _REPO = re.compile(rf"({_NAME}/{_NAME})(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,200}}))?")
@@ -22,6 +35,17 @@ class Place:
     folder: Path | None = None
     repo_id: str | None = None
     revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.folder or self.repo_id}{'@' + self.revision if self.revision else ''}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint's `folder` of small files, and the `files` that hold its weights."""
+
+    folder: Path
+    files: Files
 
 
 def parse_source(source: str | Path, revision: str | None = None) -> Place:
@@ -49,37 +73,116 @@ def parse_source(source: str | Path, revision: str | None = None) -> Place:
     return Place(repo_id=match[1], revision=match[2] or revision)
 
 
-def download(place: Place, progress: bool) -> Path:
-    """Bring a repository's files into the Hub's cache and return their folder; finished files are kept.
+def open_place(place: Place, *, progress: bool, keep_source: bool, patience: Patience | None = None) -> Found:
+    """Where a checkpoint's small files and its weights are.
 
-    `HF_ENDPOINT`, `HF_TOKEN` and `HF_HOME` are honoured, as by every program of the Hub.
+    A repository is looked up once and read at that commit. Its small files come into the Hub's cache, and with
+    `keep_source` so does everything; else weights are read over the network unless the cache has them. `HF_ENDPOINT`,
+    `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are honoured, as by every program of the Hub. Raises ConvertError.
     """
-    import httpx
-    import huggingface_hub
-    from huggingface_hub import errors
+    if place.repo_id is None:
+        assert place.folder is not None
+        return Found(place.folder, LocalFolder(place.folder))
+    patience = patience or Patience.from_environment()
+    cached = cached_folder(place.repo_id, place.revision)
+    cached = cached if cached is not None and is_complete(cached) else None
+    try:
+        commit, listed = _look_up(place, patience, wait=cached is None)
+    except Interrupted as error:
+        if cached is None:
+            raise _unreachable(place, error) from error
+        return Found(cached, CachedFolder(place.repo_id, cached))
+    try:
+        folder = _fetch(place, commit, listed, patience, progress, keep_source)
+    except Interrupted as error:
+        raise _unreachable(place, error) from error
+    return Found(folder, Repository(place.repo_id, commit, listed, patience))
+
+
+def _look_up(place: Place, patience: Patience, wait: bool) -> tuple[str, dict[str, Listed]]:
+    """The commit and its files; raises Interrupted where the Hub cannot be reached, without `wait` at once."""
+    effort = Effort(str(place), patience, patience.opening if wait else 0.0, threading.Event())
+    return effort.persist(lambda: list_files(place.repo_id or "", place.revision))
+
+
+def _fetch(
+    place: Place, commit: str, listed: Mapping[str, Listed], patience: Patience, progress: bool, keep_source: bool
+) -> Path:
+    """Bring what is wanted into the Hub's cache, and return the commit's folder there."""
+    effort = Effort(str(place), patience, patience.opening, threading.Event())
+    small = [name for name in listed if _is_small(name, listed[name])]
+    paths = [effort.persist(partial(_download, place, commit, name, listed[name], progress)) for name in small]
+    if keep_source:
+        return _download_all(place, commit, progress)
+    if not paths:
+        raise ConvertError(f"{place} has no config.json, expected a checkpoint; give another Hub repository org/name")
+    return paths[0].parent
+
+
+def _is_small(name: str, listed: Listed) -> bool:
+    wanted = any(fnmatch(name, pattern) for pattern in PATTERNS) and not name.endswith(".safetensors")
+    if wanted and (listed.size or 0) > MAX_JSON:
+        if name in ESSENTIAL:
+            raise ConvertError(
+                f"{name} has {listed.size} bytes in its repository, at most {MAX_JSON} expected; this is no sound"
+                " checkpoint"
+            )
+        return False
+    return wanted
+
+
+def _download(place: Place, commit: str, name: str, listed: Listed, progress: bool) -> Path:
+    """One small file into the cache. Raises Failed where another try may do."""
+    from huggingface_hub import errors, hf_hub_download
+
+    _show_bars(progress and (listed.size or 0) > 1 << 20)
+    try:
+        found = hf_hub_download(place.repo_id or "", name, revision=commit, endpoint=endpoint(), library_name=LIBRARY)
+        if name == "config.json" and commit != place.revision:
+            _remember(place)
+        return Path(found)
+    except http_errors() as error:
+        cause: BaseException = error
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            cause = error.__cause__ or ConnectionError("the Hub could not be reached")
+        raise passing(cause) or refusal(cause, place.repo_id or "", place.revision) from error
+
+
+def _remember(place: Place) -> None:
+    """Let the cache know which commit the revision is, so that it is found without a network the next time."""
+    from huggingface_hub import hf_hub_download
+
+    with suppress(*http_errors()):
+        hf_hub_download(
+            place.repo_id or "", "config.json", revision=place.revision, endpoint=endpoint(), library_name=LIBRARY
+        )
+
+
+def _download_all(place: Place, commit: str, progress: bool) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    _show_bars(progress)
+    try:
+        return Path(
+            snapshot_download(
+                place.repo_id or "", revision=commit, allow_patterns=PATTERNS, endpoint=endpoint(), library_name=LIBRARY
+            )
+        )
+    except http_errors() as error:
+        again = passing(error)
+        if again or isinstance(error, errors.LocalEntryNotFoundError):
+            raise Interrupted(again.reason if again else "the download broke off") from error
+        raise refusal(error, place.repo_id or "", place.revision) from error
+
+
+def _show_bars(wanted: bool) -> None:
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
-    assert place.repo_id is not None
-    what = f"{place.repo_id}{'@' + place.revision if place.revision else ''}"
-    try:
-        (enable_progress_bars if progress else disable_progress_bars)()
-        return Path(huggingface_hub.snapshot_download(place.repo_id, revision=place.revision, allow_patterns=PATTERNS))
-    except errors.GatedRepoError:
-        raise ConvertError(
-            f"{what} is gated: accept its licence on its page on the Hub, then log in with `hf auth login`"
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise ConvertError(
-            f"{place.repo_id} has no revision {place.revision}; look at its branches on the Hub"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise ConvertError(
-            f"the Hub has no repository {what}, or it is private: check the name, or log in with `hf auth login`"
-        ) from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, httpx.TransportError, ConnectionError):
-        raise ConvertError(
-            f"the Hub could not be reached and {what} is not complete in the cache; check the network,"
-            " HF_ENDPOINT and HF_HUB_OFFLINE, and run it again: finished files are kept"
-        ) from None
-    except (errors.HfHubHTTPError, errors.HFValidationError, ValueError, OSError) as error:
-        raise ConvertError(f"downloading {what} failed: {' '.join(str(error).split())[:300]}") from None
+    (enable_progress_bars if wanted else disable_progress_bars)()
+
+
+def _unreachable(place: Place, error: Exception) -> Interrupted:
+    return Interrupted(
+        f"the Hub could not be reached and {place} is not complete in the cache ({error}); check the network,"
+        " HF_ENDPOINT and HF_HUB_OFFLINE, and run it again: finished files are kept"
+    )

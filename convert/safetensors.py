@@ -21,6 +21,7 @@ from nemotron_gguf.convert.plan import Rows
 from nemotron_gguf.models.ggml import GGMLType
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
+FIRST_READ = 1 << 20  # bytes that hold most headers whole: over a network a second request is what takes time
 MAX_DIMS = 8  # no weight of the family has more than three
 
 # Bits of one element, by the names of the format's reference implementation.
@@ -79,14 +80,17 @@ class Shard:
     def _header(self) -> dict[str, Entry]:
         if self.source.size < 8:
             raise self._fail(f"it has {self.source.size} bytes, at least 8 expected; download it again")
-        length: int = struct.unpack("<Q", self.read(0, 8))[0]
+        begin = self.read(0, min(self.source.size, FIRST_READ))
+        length: int = struct.unpack("<Q", begin[:8])[0]
         if length > MAX_HEADER:
             raise self._fail(f"its header claims {length} bytes, at most {MAX_HEADER} expected")
         if length > self.source.size - 8:
             raise self._fail(
                 f"its header claims {length} bytes, the file has {self.source.size - 8} left; download it again"
             )
-        raw = bytes(self.read(8, length))
+        raw = bytes(begin[8 : 8 + length])
+        if len(raw) < length:
+            raw += self.read(8 + len(raw), length - len(raw))
         self._sha256 = hashlib.sha256(raw).hexdigest()
         if raw[:1] != b"{":
             raise self._fail(f"its header begins with {raw[:1]!r}, expected b'{{'")

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from nemotron_gguf.tests.hub_server import Hub
+
+# Tests are no part of the package, but their helpers are imported by the name that mypy knows them under.
+sys.modules.setdefault("nemotron_gguf.tests", ModuleType("nemotron_gguf.tests")).__path__ = [str(Path(__file__).parent)]
 
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -278,6 +286,31 @@ class Checkpoints:
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A rehearsal of the Hub with the demo checkpoint as its one repository."""
+    from nemotron_gguf.models.demo import CHECKPOINT
+    from nemotron_gguf.tests.hub_server import serve
+
+    with serve(sorted(path for path in CHECKPOINT.iterdir() if path.is_file())) as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub_here(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
+    """The same, for this process, with an empty cache."""
+    from huggingface_hub import close_session, constants
+
+    for name, value in (("ENDPOINT", hub.url), ("HF_HUB_CACHE", str(tmp_path / "cache")), ("HF_TOKEN_PATH", "")):
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    close_session()
+    return hub
 
 
 @pytest.fixture(scope="session")

@@ -1,179 +1,151 @@
-"""A repository of the Hub, rehearsed: a server on this machine that answers as the Hub does, reached by HF_ENDPOINT."""
+"""The command line and a repository of the Hub, rehearsed on this machine and reached by HF_ENDPOINT."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from nemotron_gguf.models.demo import CHECKPOINT
+from nemotron_gguf.models.gguf_reader import read_gguf
+from nemotron_gguf.tests.hub_server import COMMIT, REPO, Hub, cut, status
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-REPO = "someone/Nemotron-Demo"
-
-
-@dataclass
-class Hub:
-    """What the server offers and what it was asked for."""
-
-    files: dict[str, bytes]
-    requests: list[str] = field(default_factory=list)
-    refuse: tuple[int, str] | None = None
-    cut: dict[str, int] = field(default_factory=dict)
-    url: str = ""
-
-    def downloads(self, suffix: str) -> int:
-        return sum(line.startswith("GET") and line.endswith(suffix) for line in self.requests)
+WEIGHTS = "model.safetensors"
 
 
-def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
-
-        def do_GET(self) -> None:
-            self.answer(body=True)
-
-        def answer(self, body: bool) -> None:
-            path = unquote(urlsplit(self.path).path)
-            hub.requests.append(f"{self.command} {path}")
-            if hub.refuse:
-                return self.send(hub.refuse[0], b"{}", {"X-Error-Code": hub.refuse[1]}, body)
-            if path.startswith(f"/api/models/{REPO}"):
-                return self.info(path, body)
-            revision, _, name = path.removeprefix(f"/{REPO}/resolve/").partition("/")
-            if revision not in ("main", COMMIT) or name not in hub.files:
-                return self.send(404, b"", {"X-Error-Code": "EntryNotFound"}, body)
-            return self.file(name, body)
-
-        def info(self, path: str, body: bool) -> None:
-            revision = path.partition("/revision/")[2]
-            if revision not in ("", "main", COMMIT):
-                return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, body)
-            files = [{"rfilename": name, "size": len(data)} for name, data in hub.files.items()]
-            if "/tree/" in path:
-                listed = [
-                    {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                    for name, data in hub.files.items()
-                ]
-                return self.send(200, json.dumps(listed).encode(), {}, body)
-            return self.send(200, json.dumps({"id": REPO, "sha": COMMIT, "siblings": files}).encode(), {}, body)
-
-        def file(self, name: str, body: bool) -> None:
-            data, start = hub.files[name], 0
-            headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-            if (wanted := self.headers.get("Range", "")).startswith("bytes="):
-                start = int(wanted.removeprefix("bytes=").partition("-")[0])
-                headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            limit = hub.cut.pop(name, None) if body else None
-            self.send(206 if start else 200, data[start:], headers, body, limit)
-            if limit is not None:
-                self.close_connection = True
-
-        def send(self, status: int, data: bytes, headers: dict[str, str], body: bool, limit: int | None = None) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(data))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if body:
-                self.wfile.write(data[:limit])
-
-    return Handler
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    offered = Hub({path.name: path.read_bytes() for path in CHECKPOINT.iterdir() if path.is_file()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(offered))
-    offered.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield offered
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def nemotron(hub_url: str, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def nemotron(hub_url: str, home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A process of its own: the Hub's client reads its environment when it is imported."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     env |= {"HF_ENDPOINT": hub_url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+    env |= {"NEMOTRON_NETWORK_PATIENCE": "10", "NEMOTRON_HOME": str(home / "nemotron"), **variables}
     return subprocess.run(
         [sys.executable, "-m", "nemotron_gguf.ui.cli", *arguments], capture_output=True, encoding="utf-8", env=env
     )
 
 
-def test_a_repository_becomes_the_same_file_as_its_folder(hub: Hub, tmp_path: Path) -> None:
+def built(folder: Path) -> dict[str, str]:
+    """SHA-256 of the tensors of the files in a folder, by type; the keys before them tell where a model comes from."""
+    return {path.stem.rpartition("-")[2]: digest(path) for path in folder.glob("*.gguf")}
+
+
+def digest(path: Path) -> str:
+    first = min(tensor.offset for tensor in read_gguf(path).tensors)
+    return hashlib.sha256(path.read_bytes()[first:]).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The demo's files as they are built from its folder."""
+    folder = tmp_path_factory.mktemp("straight")
+    done = nemotron(
+        "http://127.0.0.1:9", folder, "build", str(CHECKPOINT), "--type", "Q4_K_M", "--type", "Q8_0",
+        "--out-dir", str(folder),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return built(folder)
+
+
+def test_weights_are_read_once_and_not_stored(hub: Hub, tmp_path: Path, straight: dict[str, str]) -> None:
+    home, out = tmp_path / "home", tmp_path / "out"
+    done = nemotron(
+        hub.url, home, "build", REPO, "--type", "Q4_K_M", "--type", "Q8_0", "--out-dir", str(out), HF_TOKEN="hf_secret"
+    )
+    assert done.returncode == 0, done.stderr
+    assert built(out) == straight
+    header = 1 << 20
+    sent = sum(request.sent for request in hub.asked("storage", WEIGHTS))
+    assert len(hub.files[WEIGHTS]) <= sent <= len(hub.files[WEIGHTS]) + header, "every byte once"
+    assert not [path for path in home.rglob("*") if path.is_file() and path.stat().st_size > 1 << 20]
+    assert {r.authorization for r in hub.asked("api") + hub.asked("hub", WEIGHTS, "HEAD")} == {"Bearer hf_secret"}
+    assert {r.authorization for r in hub.asked("storage")} == {""}, "the token is the Hub's alone"
+    assert "hf_secret" not in done.stdout + done.stderr
+
+
+def test_what_is_kept_is_used_with_and_without_a_network(hub: Hub, tmp_path: Path, straight: dict[str, str]) -> None:
     home = tmp_path / "home"
-    local = nemotron(hub.url, home, "convert", str(CHECKPOINT), str(tmp_path / "local.gguf"))
-    assert local.returncode == 0, local.stderr
-    assert not hub.requests
-    remote = nemotron(hub.url, home, "convert", REPO, str(tmp_path / "remote.gguf"))
-    assert remote.returncode == 0, remote.stderr
-    assert hub.downloads("model.safetensors") == 1
-    again = nemotron(hub.url, home, "build", f"{REPO}@main", "--type", "Q8_0", "--out-dir", str(tmp_path))
-    assert again.returncode == 0, again.stderr
-    assert hub.downloads("model.safetensors") == 1, "a finished file is not fetched twice"
-
-    from nemotron_gguf.models.gguf_reader import read_gguf
-
-    one, two = read_gguf(tmp_path / "local.gguf"), read_gguf(tmp_path / "remote.gguf")
-    assert [t.name for t in one.tensors] == [t.name for t in two.tensors]
-    first, last = one.tensors[0], one.tensors[-1]
-    data = [f.path.read_bytes()[f.tensors[0].offset :] for f in (one, two)]
-    assert len(data[0]) == last.offset - first.offset + last.nbytes + (-last.nbytes % 32)
-    assert data[0] == data[1]
+    kept = nemotron(hub.url, home, "convert", REPO, str(tmp_path / "a.gguf"), "--keep-source")
+    assert kept.returncode == 0, kept.stderr
+    got = len(hub.asked("storage", WEIGHTS))
+    for number, variables in enumerate(({}, {"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"})):
+        again = nemotron(
+            hub.url, home, "build", REPO, "--type", "Q8_0", "--out-dir", str(tmp_path / str(number)), **variables
+        )
+        assert again.returncode == 0, again.stderr
+        assert built(tmp_path / str(number))["Q8_0"] == straight["Q8_0"]
+    assert len(hub.asked("storage", WEIGHTS)) == got
 
 
-def test_a_cut_connection_is_resumed_or_fails_in_one_line(hub: Hub, tmp_path: Path) -> None:
-    hub.cut["model.safetensors"] = 100_000
-    first = nemotron(hub.url, tmp_path / "home", "convert", REPO, str(tmp_path / "a.gguf"))
-    if first.returncode:
-        assert "Traceback" not in first.stderr
-        assert not list(tmp_path.glob("*.gguf"))
-    second = nemotron(hub.url, tmp_path / "home", "convert", REPO, str(tmp_path / "a.gguf"), "--force")
-    assert second.returncode == 0, second.stderr
-    straight = nemotron(hub.url, tmp_path / "home", "convert", str(CHECKPOINT), str(tmp_path / "b.gguf"))
-    assert straight.returncode == 0
-    assert (tmp_path / "a.gguf").read_bytes()[-1_000_000:] == (tmp_path / "b.gguf").read_bytes()[-1_000_000:]
+def test_failures_on_the_way_are_outlasted(hub: Hub, tmp_path: Path, straight: dict[str, str]) -> None:
+    hub.lifetime = 3
+    hub.fail("api", "*", status(503), status(429, Retry_After="0"))
+    hub.fail("hub", WEIGHTS, status(502))
+    hub.fail("storage", WEIGHTS, status(500), cut(300_000), cut(70_000, reset=True), status(503))
+    done = nemotron(hub.url, tmp_path / "home", "build", REPO, "--type", "Q8_0", "--out-dir", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert built(tmp_path / "out")["Q8_0"] == straight["Q8_0"]
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "words"),
-    [(403, "GatedRepo", "accept its licence"), (404, "RepoNotFound", "no repository"), (500, "", "files are kept")],
-)
-def test_a_refusal_is_one_line(hub: Hub, tmp_path: Path, status: int, code: str, words: str) -> None:
-    hub.refuse = (status, code)
-    result = nemotron(hub.url, tmp_path / "home", "convert", REPO, str(tmp_path / "a.gguf"))
+def refused(result: subprocess.CompletedProcess[str], words: str, folder: Path) -> None:
     assert result.returncode == 1
     assert words in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
-    assert not list(tmp_path.glob("*.gguf"))
+    assert not list(folder.glob("*.gguf"))
 
 
-def test_a_revision_that_is_none(hub: Hub, tmp_path: Path) -> None:
+def test_a_gated_repository(hub: Hub, tmp_path: Path) -> None:
+    hub.gated, hub.token = True, "hf_right"
+    command = ("convert", REPO, str(tmp_path / "a.gguf"))
+    for variables in ({}, {"HF_TOKEN": "hf_wrong"}):
+        result = nemotron(hub.url, tmp_path / "home", *command, **variables)
+        refused(result, f"accept its licence at {hub.url}/{REPO}, then log in with `hf auth login`", tmp_path)
+    assert nemotron(hub.url, tmp_path / "home", *command, HF_TOKEN="hf_right").returncode == 0
+
+
+def test_a_private_repository(hub: Hub, tmp_path: Path) -> None:
+    hub.private = True
+    refused(
+        nemotron(hub.url, tmp_path / "home", "convert", REPO, str(tmp_path / "a.gguf")), "or it is private", tmp_path
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "words"),
+    [
+        (404, {"X_Error_Code": "RepoNotFound"}, "no repository"),
+        (401, {"X_Error_Message": "Invalid credentials in Authorization header"}, "does not accept your token"),
+        (403, {"X_Error_Message": "Forbidden: enable access in your token's settings"}, "in your token's settings"),
+        (500, {}, "files are kept"),
+    ],
+)
+def test_a_refusal_is_one_line(hub: Hub, tmp_path: Path, code: int, headers: dict[str, str], words: str) -> None:
+    hub.fail_always("api", "*", status(code, **headers))
+    variables = {"NEMOTRON_NETWORK_PATIENCE": "1"}
+    result = nemotron(hub.url, tmp_path / "home", "convert", REPO, str(tmp_path / "a.gguf"), **variables)
+    refused(result, words, tmp_path)
+
+
+def test_revisions(hub: Hub, tmp_path: Path) -> None:
     result = nemotron(hub.url, tmp_path / "home", "convert", f"{REPO}@v9", str(tmp_path / "a.gguf"))
-    assert result.returncode == 1
-    assert "has no revision v9" in result.stderr
+    refused(result, "has no revision v9", tmp_path)
+    result = nemotron(hub.url, tmp_path / "home", "convert", f"{REPO}@{COMMIT}", str(tmp_path / "a.gguf"))
+    assert result.returncode == 0, result.stderr
 
 
 def test_no_hub_at_all(tmp_path: Path) -> None:
-    result = nemotron("http://127.0.0.1:9", tmp_path / "home", "convert", REPO, str(tmp_path / "a.gguf"))
-    assert result.returncode == 1
-    assert "could not be reached" in result.stderr.splitlines()[-1]
+    result = nemotron(
+        "http://127.0.0.1:9",
+        tmp_path / "home",
+        "convert",
+        REPO,
+        str(tmp_path / "a.gguf"),
+        NEMOTRON_NETWORK_PATIENCE="1",
+    )
+    refused(result, "could not be reached", tmp_path)
+    offline = nemotron(
+        "http://127.0.0.1:9", tmp_path / "home", "convert", REPO, str(tmp_path / "a.gguf"), HF_HUB_OFFLINE="1"
+    )
+    refused(offline, "HF_HUB_OFFLINE is set", tmp_path)
