@@ -41,17 +41,20 @@ static int widen(float *out, const uint8_t *from, int64_t n, int source) {
     return bits(most >= 0x7f800000) == 0;
 }
 
-/* Mean squares of up to 4 rows, summed as ggml does, one weight after another; the rows side by side hide the wait. */
-static void mean_squares(const Job *job, int64_t row, float *mean) {
+/* Mean squares of up to 4 rows, summed as ggml does, one weight after another; the rows side by side hide the wait.
+ * Returns how many of the rows, from the first on, are finite. */
+static int mean_squares(const Job *job, int64_t row, float *mean) {
     int bytes = job->source == GGML_F32 ? 4 : 2, n = job->n_rows - row < 4 ? (int)(job->n_rows - row) : 4;
     float sum[4] = {0, 0, 0, 0}, x[4][32];
     memset(x, 0, sizeof x);
     for (int64_t j = 0; j < job->n_per_row; j += 32) {
-        for (int r = 0; r < n; r++) widen(x[r], job->rows + (row + r) * job->stride + j * bytes, 32, job->source);
+        for (int r = 0; r < n; r++)
+            if (!widen(x[r], job->rows + (row + r) * job->stride + j * bytes, 32, job->source)) n = r;
         for (int k = 0; k < 32; k++)
             for (int r = 0; r < 4; r++) sum[r] += x[r][k] * x[r][k];
     }
     for (int r = 0; r < 4; r++) mean[r] = sum[r] / (float)job->n_per_row;
+    return n;
 }
 
 /* Copies the first block to the unused lanes at the end; small blocks are searched two tiles at a time. */
@@ -86,6 +89,7 @@ int NEMOTRON_NAME(const Job *job, int64_t *row_of_trouble) {
     _Alignas(32) float x[MAX_UNIT];
     Unit unit = {x, {0}, {0}, job->out, 0};
     float squares[4] = {0, 0, 0, 0};
+    int64_t good = 0; /* rows that are known to be finite from their sums of squares */
     const int bytes = job->source == GGML_F32 ? 4 : 2;
     const int64_t per_row = job->n_per_row / format->block, total = per_row * job->n_rows;
     int64_t row = 0, column = 0; /* of the next block */
@@ -94,9 +98,10 @@ int NEMOTRON_NAME(const Job *job, int64_t *row_of_trouble) {
         int64_t first = row;
         for (int i = 0; i < unit.n;) { /* as much of a row at a time as there is */
             int some = per_row - column < unit.n - i ? (int)(per_row - column) : unit.n - i;
-            if (format->row_square && job->importance && column == 0 && row % 4 == 0) mean_squares(job, row, squares);
             const uint8_t *from = job->rows + row * job->stride + column * format->block * bytes;
-            if (!widen(x + i * format->block, from, some * format->block, job->source)) {
+            int sums = format->row_square && job->importance;
+            if (sums && column == 0 && row % 4 == 0) good = row + mean_squares(job, row, squares);
+            if (!widen(x + i * format->block, from, some * format->block, job->source) || (sums && row >= good)) {
                 *row_of_trouble = row;
                 return INPUT_NOT_FINITE;
             }
