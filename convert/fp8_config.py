@@ -3,6 +3,11 @@
 ModelOpt (NVIDIA's `-FP8` repositories) writes `quantization_config` into config.json, hf_quant_config.json beside it,
 or both; compressed-tensors and the block-wise FP8 of transformers write the first alone. Which tensor is quantized is
 not taken from here (lists of exclusions have wildcards of several dialects) but from the tensors.
+
+llama.cpp's converter stops at some of what is read here: compressed-tensors with one scale a tensor, with several
+groups or with scales of activations; `weight_scale` where quant_method is fp8; ModelOpt's FP8_PB_WO, whose scales keep
+the axes inside a block. And it goes on where this stops: it multiplies plain weights by a scale that stands beside
+them, drops a scale of ModelOpt's whose weight is missing, and writes weights and scales that are no numbers.
 """
 
 from __future__ import annotations
