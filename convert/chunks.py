@@ -65,11 +65,11 @@ def chunks_of(plans: Sequence[FilePlan]) -> Iterator[Chunk]:
         for tensor, offset in zip(plan.tensors, plan.header.offsets, strict=True):
             by_name[tensor.name].append(Wanted(index, tensor, offset))
     number = 0
-    for wanted in by_name.values():
+    for wanted in map(tuple, by_name.values()):  # shared by the chunks of a tensor, of which there may be thousands
         tensor = wanted[0].plan
         assert all(other.plan.sources == tensor.sources for other in wanted), tensor.name
         for first, last in _cuts(tensor.sources, max(1, READ_WEIGHTS // tensor.n_per_row)):
-            yield Chunk(number, first, last, tuple(wanted))
+            yield Chunk(number, first, last, wanted)
             number += 1
 
 

@@ -10,12 +10,13 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.part_file import sync_folder
+from nemotron_gguf.convert.errors import Interrupted
+from nemotron_gguf.convert.part_file import FLAGS, create, sync_folder
 
 MAX_BYTES = 256 << 20  # a hundred bytes a chunk: far more than the largest model of the family needs
 
@@ -40,6 +41,7 @@ class Journal:
         self.path = first.with_name(first.name + ".journal")
         self.binding = json.loads(json.dumps(binding))
         self._fd = -1
+        self._torn: OSError | None = None
 
     @property
     def is_open(self) -> bool:
@@ -55,7 +57,7 @@ class Journal:
         except FileNotFoundError:
             return None, None
         except OSError as error:
-            raise ConvertError(f"cannot read {self.path}: {error.strerror or error}") from error
+            raise Interrupted(f"cannot read {self.path}: {error.strerror or error}") from error
         found = _decode(lines[0])
         if found is None:
             return None, f"{self.path} is damaged"
@@ -70,9 +72,10 @@ class Journal:
 
     def start(self, state: State) -> None:
         """Write the journal anew with what still holds, and keep it open for more."""
-        partial = self.path.with_name(self.path.name + ".new")
+        partial = self._partial
         try:
-            self._fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644)
+            partial.unlink(missing_ok=True)
+            self._fd = create(partial, os.O_WRONLY)
             self._append(self.binding)
             if state.done:
                 self._append(_done(state.done))
@@ -83,10 +86,14 @@ class Journal:
                 self.close()
             partial.replace(self.path)
             if self._fd < 0:
-                self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | FLAGS)
             sync_folder(self.path.parent)
         except OSError as error:
-            raise self._failure(error) from error
+            raise self._failure("writing", error) from error
+
+    @property
+    def _partial(self) -> Path:
+        return self.path.with_name(self.path.name + ".new")
 
     def record(self, done: Mapping[int, Checksums]) -> None:
         """Note chunks that are written and flushed; durable on return."""
@@ -101,32 +108,42 @@ class Journal:
         self._write({"sealed": list(digests)})
 
     def _write(self, record: Mapping[str, Any]) -> None:
+        if self._torn is not None:
+            raise self._failure("writing", self._torn)
         try:
             self._append(record)
             os.fsync(self._fd)
         except OSError as error:
-            raise self._failure(error) from error
+            self._torn = error  # nothing may follow what is perhaps half a line
+            raise self._failure("writing", error) from error
 
     def _append(self, record: Mapping[str, Any]) -> None:
         text = json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
         view = memoryview(b"%08x %s\n" % (zlib.crc32(text), text))
         while view:
-            view = view[os.write(self._fd, view) :]
+            count = os.write(self._fd, view)
+            if count == 0:
+                raise OSError("nothing was written")
+            view = view[count:]
 
     def close(self) -> None:
         """Give the descriptor back; the file stays."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        descriptor, self._fd, self._torn = self._fd, -1, None
+        if descriptor >= 0:
+            with suppress(OSError):
+                os.close(descriptor)
 
     def remove(self) -> None:
-        """The outputs are named, or given up."""
+        """The outputs are named, or given up. After a power cut it may be there again, and is judged by the files."""
         self.close()
-        self.path.unlink(missing_ok=True)
-        self.path.with_name(self.path.name + ".new").unlink(missing_ok=True)
+        try:
+            self._partial.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failure("removing", error) from error
 
-    def _failure(self, error: OSError) -> Interrupted:
-        return Interrupted(f"writing {self.path} failed: {error.strerror or error}")
+    def _failure(self, doing: str, error: OSError) -> Interrupted:
+        return Interrupted(f"{doing} {self.path} failed: {error.strerror or error}")
 
 
 def _done(done: Mapping[int, Checksums]) -> dict[str, Any]:
@@ -138,15 +155,19 @@ def _decode(line: bytes) -> Any | None:
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         return None
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # whoever wrote this, it was not a journal
+        return None
 
 
-def _apply(record: Mapping[str, Any], state: State) -> bool:
+def _apply(record: Any, state: State) -> bool:
     match record:
-        case {"done": list(rows)}:
+        case {"done": list(rows)} if all(_are_numbers(row) and row for row in rows):
             state.done.update({row[0]: tuple(row[1:]) for row in rows})
-        case {"forget": list(chunks)}:
-            state.done = {number: sums for number, sums in state.done.items() if number not in chunks}
+        case {"forget": list(chunks)} if _are_numbers(chunks):
+            for number in chunks:
+                state.done.pop(number, None)
         case {"sealed": list(digests)}:
             state.sealed = tuple(digests)
         case _:
@@ -154,10 +175,14 @@ def _apply(record: Mapping[str, Any], state: State) -> bool:
     return True
 
 
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(number, int) for number in value)
+
+
 def _difference(found: object, binding: Mapping[str, Any]) -> str:
     """Which part of the binding changed, in the words of its key."""
     if not isinstance(found, dict):
         return "what an earlier run left is of another version of this program"
-    changed = [key for key in binding if found.get(key) != binding[key]]
+    changed = [key for key in binding if found.get(key) != binding[key]] or ["program"]
     words = [CHANGED.get(key, key) for key in changed]
     return f"what an earlier run left is of another {' and another '.join(words)}"

@@ -13,6 +13,9 @@ from nemotron_gguf.convert.chunks import Chunk
 from nemotron_gguf.convert.journal import Checksums
 from nemotron_gguf.convert.part_file import PIECE, PartFile
 
+FRAME = -1
+"""Stands in the place of a chunk's number for what is in none: the header, and the zeros between tensors."""
+
 Count: TypeAlias = Callable[[int, int], None]
 """Called with the bytes read and the bytes in all."""
 
@@ -23,8 +26,11 @@ Span: TypeAlias = tuple[int, int, int, int]
 def damaged_chunks(
     parts: Sequence[PartFile], chunks: Sequence[Chunk], sums: Mapping[int, Checksums], count: Count
 ) -> set[int]:
-    """Numbers of the chunks that any of the parts does not hold as `sums` say."""
-    spans = [(part, span) for index, part in enumerate(parts) for span in _spans(index, chunks, sums)]
+    """Numbers of the chunks that any of the parts does not hold, on the disk, as `sums` say."""
+    for part in parts:
+        part.forget_cache()
+    each = _spans(len(parts), chunks, sums)
+    spans = [(part, span) for part, its_own in zip(parts, each, strict=True) for span in its_own]
     total, done, bad = sum(size for _, (_, size, _, _) in spans), 0, set()
     for part, (offset, size, number, expected) in spans:
         checksum = 0
@@ -46,13 +52,12 @@ def read_back(
 ) -> tuple[tuple[str, ...], set[int]]:
     """The SHA-256 of every part, read from the disk, and the numbers of chunks that are not what was written.
 
-    Where a header or the zeros between tensors are not as planned, the whole part counts as damaged.
+    FRAME is among them where a header or the zeros between tensors are not as planned.
     """
     total, before = sum(part.size for part in parts), 0
     digests: list[str] = []
     bad: set[int] = set()
-    for index, (part, header) in enumerate(zip(parts, headers, strict=True)):
-        spans = _spans(index, chunks, sums)
+    for part, header, spans in zip(parts, headers, _spans(len(parts), chunks, sums), strict=True):
         digest, found = _read_part(part, header, spans, partial(_count_from, count, before, total))
         digests.append(digest)
         bad |= found
@@ -69,12 +74,13 @@ def _read_part(
 ) -> tuple[str, set[int]]:
     part.forget_cache()
     bad: set[int] = set()
-    position, sound = 0, True
+    position = 0
     with ThreadPoolExecutor(1, thread_name_prefix="sha256") as pool:
         digest = _Digest(pool)
-        for offset, size, number, expected in (*spans, (part.size, 0, -1, 0)):
+        for offset, size, number, expected in (*spans, (part.size, 0, FRAME, 0)):
             between = b"".join(digest.fed(_pieces(part, position, offset - position)))
-            sound = sound and between == header[position:offset].ljust(offset - position, b"\0")
+            if between != header[position:offset].ljust(offset - position, b"\0"):
+                bad.add(FRAME)
             checksum = 0
             for data in digest.fed(_pieces(part, offset, size)):
                 checksum = zlib.crc32(data, checksum)
@@ -82,7 +88,7 @@ def _read_part(
                 bad.add(number)
             position = offset + size
             count(position)
-        return digest.hex(), bad if sound else {number for _, _, number, _ in spans}
+        return digest.hex(), bad
 
 
 class _Digest:
@@ -107,14 +113,15 @@ class _Digest:
         return self._sha256.hexdigest()
 
 
-def _spans(index: int, chunks: Sequence[Chunk], sums: Mapping[int, Checksums]) -> list[Span]:
-    """What one file should hold, by offset."""
-    return sorted(
-        (*wanted.span(chunk.first, chunk.last), chunk.number, checksum)
-        for chunk in chunks
-        for wanted, checksum in zip(chunk.wanted, sums[chunk.number], strict=True)
-        if wanted.file == index
-    )
+def _spans(n_files: int, chunks: Sequence[Chunk], sums: Mapping[int, Checksums]) -> list[list[Span]]:
+    """What each file should hold, by offset."""
+    spans: list[list[Span]] = [[] for _ in range(n_files)]
+    for chunk in chunks:
+        for wanted, checksum in zip(chunk.wanted, sums[chunk.number], strict=True):
+            spans[wanted.file].append((*wanted.span(chunk.first, chunk.last), chunk.number, checksum))
+    for its_own in spans:
+        its_own.sort()
+    return spans
 
 
 def _pieces(part: PartFile, offset: int, size: int) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -20,18 +21,20 @@ import numpy as np
 
 from nemotron_gguf.convert.cast import to_float32
 from nemotron_gguf.convert.chunks import Chunk, Wanted, chunks_of
-from nemotron_gguf.convert.digest import write_sidecar
+from nemotron_gguf.convert.digest import sidecar_path, write_sidecar
+from nemotron_gguf.convert.earlier import find, frame, percent, still_good
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
 from nemotron_gguf.convert.journal import Checksums, Journal, State
 from nemotron_gguf.convert.lock import Lock
-from nemotron_gguf.convert.part_file import PartFile, as_bytes
+from nemotron_gguf.convert.part_file import PartFile, as_bytes, sync_folder
 from nemotron_gguf.convert.pipeline import Pipeline, StoppedError
 from nemotron_gguf.convert.plan import Rows
-from nemotron_gguf.convert.read_back import damaged_chunks, read_back
+from nemotron_gguf.convert.read_back import read_back
 from nemotron_gguf.convert.targets import Output, check_taken, check_targets
 from nemotron_gguf.convert.write_options import Progress, WriteOptions
 from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.models.ggml import GGMLType
+from nemotron_gguf.models.gguf_parts import part_paths
 
 ENCODE_WEIGHTS = 1 << 20  # weights encoded at a time: 4 MiB as float32, within a core's share of the cache
 FLUSH_SECONDS = 1.0  # between records of the journal: what a kill costs, and early enough to keep the disk busy
@@ -61,6 +64,7 @@ class Run:
         self.parts = [PartFile(output.path, output.plan.header.file_size) for output in outputs]
         self.chunks = list(chunks_of([output.plan for output in outputs]))
         self.state = State()
+        self.resumable = False  # there is a journal that another run can go on with
         self.fresh: dict[int, Checksums] = {}  # encoded and written, not yet known to be on the disk
         self.journal: Journal | None = None
         if options.source is not None:
@@ -68,9 +72,12 @@ class Run:
 
     def go(self) -> None:
         """From what an earlier run left to the final names; see `write_files` for the errors."""
-        found = self._earlier()
+        found = None
+        if self.journal and not self.options.restart:
+            found = find(self.journal, self.parts, self.chunks, self.options.say)
         if found is None or found.sealed is None:
             check_targets(self.outputs, self.options.force)
+        self.resumable = found is not None
         try:
             self._open(found)
             if self.state.sealed is None:
@@ -79,7 +86,7 @@ class Run:
             self._name()
         except BaseException as error:
             fails_again = isinstance(error, NemotronError) and not isinstance(error, Interrupted)
-            if self.journal is None or not self.journal.path.exists() or fails_again:
+            if self.journal is None or not self.resumable or fails_again:
                 self._discard()
             else:
                 self._keep(self.journal, error)
@@ -87,52 +94,48 @@ class Run:
 
     def _open(self, found: State | None) -> None:
         """Take over what an earlier run left, or begin afresh."""
+        self.state = found or State()
         if found is not None and found.sealed is not None:
-            self.state = found
-            return
+            found = self._still_finished(found)
+            if found is not None and found.sealed is not None:
+                self.state = found
+                return
         if found is not None and all(part.open(fresh=False) for part in self.parts):
-            self.state = self._still_good(found)
+            self._write_frames()
+            self.state = still_good(self.parts, self.chunks, found, self.options.say, self._report("checking"))
         else:
             if self.journal:
                 self.journal.remove()  # first, so that it never speaks of the new file
-            for part, output in zip(self.parts, self.outputs, strict=True):
+            self.state, self.resumable = State(), False
+            for part in self.parts:
                 part.open(fresh=True)
-                part.write(as_bytes(output.plan.header.data), 0)
+            self._write_frames()
         if self.journal:
             self.journal.start(self.state)
+            self.resumable = True
 
-    def _earlier(self) -> State | None:
-        if self.journal is None or self.options.restart:
-            return None
-        found, why = self.journal.read()
-        if why:
-            self.options.say(f"starting afresh: {why}")
-        if found is not None and found.sealed is not None and not self._all_there():
-            self.options.say("starting afresh: files that an earlier run had finished are gone")
-            return None
-        if found is not None and found.sealed is None and not all(part.path.is_file() for part in self.parts):
-            self.options.say("starting afresh: the unfinished files of an earlier run are gone")
-            return None
-        return found
-
-    def _all_there(self) -> bool:
-        return all(
-            any(path.is_file() and path.stat().st_size == part.size for path in (part.path, part.target))
-            for part in self.parts
-        )
-
-    def _still_good(self, found: State) -> State:
-        """The chunks that the parts really hold, by their checksums; the header is written again."""
+    def _write_frames(self) -> None:
         for part, output in zip(self.parts, self.outputs, strict=True):
-            part.write(as_bytes(output.plan.header.data), 0)
-        claimed = [chunk for chunk in self.chunks if len(found.done.get(chunk.number, ())) == len(chunk.wanted)]
-        total = sum(chunk.source_bytes for chunk in self.chunks)
-        done = sum(chunk.source_bytes for chunk in claimed)
-        self.options.say(f"going on where an earlier run ended, at {100 * done // max(total, 1)} %")
-        bad = damaged_chunks(self.parts, claimed, found.done, self._report("checking"))
-        if bad:
-            self.options.say(f"{len(bad)} chunks of it are damaged and made again")
-        return State({chunk.number: found.done[chunk.number] for chunk in claimed if chunk.number not in bad})
+            for offset, data in frame(output.plan):
+                part.write(as_bytes(data), offset)
+
+    def _still_finished(self, found: State) -> State | None:
+        """What an earlier run finished, and perhaps named in part, if it still is what it was; else what is left."""
+        assert found.sealed is not None
+        if all(part.open_finished() for part in self.parts):
+            digests, bad = self._read_back(found.done, "checking")
+            if not bad:
+                return State(found.done, digests if self.options.verify else found.sealed)
+            check_taken(self.outputs, self.options.force)
+            if all(part.there for part in self.parts):
+                return State(found.done)  # which of them are damaged is found out again
+        self.options.say("starting afresh: a file that an earlier run had finished is damaged or another one")
+        check_taken(self.outputs, self.options.force)
+        return None
+
+    def _read_back(self, sums: Mapping[int, Checksums], phase: str) -> tuple[tuple[str, ...], set[int]]:
+        headers = [output.plan.header.data for output in self.outputs]
+        return read_back(self.parts, headers, self.chunks, sums, self._report(phase))
 
     def _report(self, phase: str) -> Callable[[int, int], None]:
         return lambda done, total: self.options.report(Progress(phase, done, total))
@@ -203,8 +206,7 @@ class Run:
         for part in self.parts:
             part.flush()
         sums = self.state.done | self.fresh
-        headers = [output.plan.header.data for output in self.outputs]
-        digests, bad = read_back(self.parts, headers, self.chunks, sums, self._report("verifying"))
+        digests, bad = self._read_back(sums, "verifying")
         if bad:
             self.state.done = {number: value for number, value in sums.items() if number not in bad}
             if self.journal:
@@ -225,37 +227,57 @@ class Run:
     def _name(self) -> None:
         """Give the files their names, the first part of a split file after the others, and write their checksums."""
         assert self.state.sealed is not None
-        for lock in self.locks:
-            lock.check()
-        if self.journal is None:
-            check_taken(self.outputs, self.options.force)  # one may have appeared meanwhile
+        waiting = [output for part, output in zip(self.parts, self.outputs, strict=True) if part.there]
+        check_taken(waiting, self.options.force)  # one may have appeared meanwhile
         order = sorted(range(len(self.parts)), key=lambda index: self.outputs[index].last)
         for index in order:
-            digest = self.state.sealed[index]
-            path = self.outputs[index].path
-            path.with_name(path.name + ".sha256").unlink(missing_ok=True)  # of a file that is replaced
+            if self.outputs[index].last:
+                self._unname(index, {output.path for output in waiting})
+        for index in order:
+            for lock in self.locks:
+                lock.check()
+            path, digest = self.outputs[index].path, self.state.sealed[index]
+            self._remove(index, sidecar_path(path))  # of a file that is replaced
             self.parts[index].rename()
             if digest is not None:
                 write_sidecar(path, digest)
         if self.journal:
             self.journal.remove()
 
+    def _unname(self, index: int, waiting: set[Path]) -> None:
+        """Remove an old first part before any other of its set is replaced: nobody may take the mixture for a model."""
+        path = self.outputs[index].path
+        if path in waiting and len(waiting.intersection(part_paths(path))) > 1 and path.exists():
+            self._remove(index, path)
+
+    def _remove(self, index: int, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise self.parts[index].failure("naming", error) from error
+
     def _keep(self, journal: Journal, error: BaseException) -> None:
         """Keep what is done for the next run, and say how to go on."""
-        with suppress(ConvertError):
-            self._flush()
+        if self.fresh:
+            with suppress(ConvertError):
+                self._flush()
         for part in self.parts:
             part.close()
         journal.close()
-        done = sum(chunk.source_bytes for chunk in self.chunks if chunk.number in self.state.done)
-        total = sum(chunk.source_bytes for chunk in self.chunks)
-        error.add_note(f"{100 * done // max(total, 1)} % is kept: the same command goes on there, --restart forgets it")
+        done = percent(self.chunks, self.state.done)
+        error.add_note(f"{done} % is kept: the same command goes on there, --restart forgets it")
 
     def _discard(self) -> None:
+        """Remove what there is, unless another run has it now."""
+        ours = all(lock.held for lock in self.locks)
         for part in self.parts:
-            part.discard()
+            part.discard() if ours else part.close()
         if self.journal:
-            self.journal.remove()
+            self.journal.close()
+            if ours:
+                with suppress(ConvertError):
+                    self.journal.remove()
 
 
 def _count(chunk: Chunk, written: list[int]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemotron_gguf.convert.errors import ConvertError
+from nemotron_gguf.convert.errors import ConvertError, Interrupted
 from nemotron_gguf.convert.part_file import PartFile
 from nemotron_gguf.convert.plan import FilePlan
 
@@ -53,7 +53,7 @@ def check_names(outputs: Sequence[Output]) -> None:
 
 
 def check_taken(outputs: Sequence[Output], force: bool) -> None:
-    """Refuse names that are taken."""
+    """Refuse names that are taken; whoever finished a file for one of them keeps it."""
     for output in outputs:
         if output.path.exists() and not force:
-            raise ConvertError(f"{output.path} exists and is kept; remove it, choose another name or pass --force")
+            raise Interrupted(f"{output.path} exists and is kept; remove it, choose another name or pass --force")
