@@ -303,7 +303,11 @@ def hub_here(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     """The same, for this process, with an empty cache."""
     from huggingface_hub import close_session, constants
 
-    for name, value in (("ENDPOINT", hub.url), ("HF_HUB_CACHE", str(tmp_path / "cache")), ("HF_TOKEN_PATH", "")):
+    for name, value in (
+        ("ENDPOINT", hub.url),
+        ("HF_HUB_CACHE", str(tmp_path / "cache")),
+        ("HF_TOKEN_PATH", str(tmp_path / "none")),
+    ):
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

@@ -52,6 +52,7 @@ class Answer:
     delay: float = 0.0
     reset: bool = False
     length: int | None = None
+    raw: bytes | None = None
 
 
 Fault = Callable[[Answer], Answer]
@@ -114,6 +115,11 @@ def silent(seconds: float) -> Fault:
     return lambda answer: replace(answer, delay=seconds)
 
 
+def nonsense(data: bytes) -> Fault:
+    """Bytes that are no HTTP."""
+    return lambda answer: replace(answer, raw=data)
+
+
 def redirect(location: str) -> Fault:
     """Elsewhere."""
     return lambda _: Answer(302, {"Location": location})
@@ -129,7 +135,8 @@ class Hub:
     """What is offered and how, what goes wrong, and what was asked for.
 
     `large` says which files lie in the storage; `lifetime` is how many requests a signed address is good for, and
-    `refused` the status that tells that it is not any more. `listed` makes changes to the listing.
+    `refused` the status that tells that it is not any more. `listed` makes changes to the listing; `unused` are the
+    faults that nobody has met yet.
     """
 
     files: dict[str, bytes]
@@ -145,6 +152,7 @@ class Hub:
     url: str = ""
     storage_url: str = ""
     requests: list[Request] = field(default_factory=list)
+    unused: int = 0
     servers: list[Server] = field(default_factory=list)
     _faults: defaultdict[tuple[str, str], list[Iterator[Fault]]] = field(default_factory=lambda: defaultdict(list))
     _signed: dict[str, float] = field(default_factory=dict)
@@ -153,7 +161,12 @@ class Hub:
 
     def fail(self, place: str, name: str, *faults: Fault) -> None:
         """What becomes of the next answers about a file (`*`: any) from a place, one fault each."""
-        self._faults[place, name].append(iter(faults))
+        self.unused += len(faults)
+        self._faults[place, name].append(map(self._used, faults))
+
+    def _used(self, fault: Fault) -> Fault:
+        self.unused -= 1
+        return fault
 
     def fail_always(self, place: str, name: str, fault: Fault, after: int = 0) -> None:
         """The same of all answers but the first `after`."""
@@ -339,6 +352,10 @@ def handler(hub: Hub, in_storage: bool) -> type[BaseHTTPRequestHandler]:
 
         def send(self, answer: Answer) -> None:
             time.sleep(answer.delay)
+            if answer.raw is not None:
+                self.close_connection = True
+                self.wfile.write(answer.raw)
+                return
             self.send_response(answer.status)
             count = len(answer.body) if answer.length is None else answer.length
             for name, value in {**answer.headers, **({"Content-Length": str(count)} if count >= 0 else {})}.items():
