@@ -11,7 +11,9 @@
 #include "k_quants.h"
 #include "legacy.h"
 
-enum { GGML_F32 = 0, GGML_F16 = 1, GGML_BF16 = 30 };
+#include "fp4.h"
+
+enum { GGML_F32 = 0, GGML_F16 = 1, GGML_BF16 = 30, GGML_MXFP4 = 39 };
 
 static const Format FORMATS[] = {
     {2, 32, 18, 32, 0, -1, encode_q4_0, encode_q4_0_weighted, 1},
@@ -25,6 +27,8 @@ static const Format FORMATS[] = {
     {13, 256, 176, 8, 0, 2, encode_q5_k, encode_q5_k_weighted, 0},
     {14, 256, 210, 8, 208, -1, encode_q6_k, encode_q6_k_weighted, 0},
     {20, 32, 18, 32, 0, -1, encode_iq4_nl, encode_iq4_nl_weighted, 0},
+    {39, 32, 17, 32, -1, -1, encode_mxfp4, encode_mxfp4, 0},
+    {40, 64, 36, 16, -1, -1, encode_nvfp4, encode_nvfp4, 0},
     {23, 256, 136, 8, 0, -1, encode_iq4_xs, encode_iq4_xs_weighted, 0},
 };
 
@@ -68,13 +72,15 @@ static void pad(const Format *format, Unit *u, float *x) {
 
 static int scales_finite(const Format *format, const Unit *u) {
     unsigned found = 0;
-    for (int i = 0; i < u->n; i++) {
+    for (int i = 0; i < u->n && format->scale_1 >= 0; i++) {
         uint16_t a, b;
-        memcpy(&a, u->out + i * format->size + (format->scale_1 < 0 ? 0 : format->scale_1), 2);
+        memcpy(&a, u->out + i * format->size + format->scale_1, 2);
         memcpy(&b, u->out + i * format->size + (format->scale_2 < 0 ? format->scale_1 : format->scale_2), 2);
         found |= (a & 0x7c00) == 0x7c00 || (b & 0x7c00) == 0x7c00;
     }
-    return format->scale_1 < 0 || !found;
+    if (format->type == GGML_MXFP4) /* a scale of its own kind, whose largest code is NaN */
+        for (int i = 0; i < u->n; i++) found |= u->out[i * format->size] == 0xff;
+    return !found;
 }
 
 int NEMOTRON_NAME(const Job *job, int64_t *row_of_trouble);
