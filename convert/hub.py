@@ -15,6 +15,7 @@ from nemotron_gguf.convert.byte_source import INDEX, Files, LocalFolder
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
 from nemotron_gguf.convert.hub_cache import cached_folder, is_complete
 from nemotron_gguf.convert.hub_client import LIBRARY, endpoint, http_errors, passing, refusal
+from nemotron_gguf.convert.hub_store import Store
 from nemotron_gguf.convert.json_files import MAX_JSON
 from nemotron_gguf.convert.patience import Effort, Patience
 from nemotron_gguf.convert.remote import Listed
@@ -62,15 +63,23 @@ def parse_source(source: str | Path, revision: str | None = None) -> Place:
         raise ConvertError(f"{str(source)[:200]!r} is no usable path: {reason}") from None
     if is_file:
         raise ConvertError(f"{source} is a file, expected the checkpoint's folder or a Hub repository org/name")
-    match = _REPO.fullmatch(str(source))
-    if match is None or ".." in str(source) or "--" in match[1]:
+    place = parse_repository(str(source))
+    if place is None or place.repo_id is None:
         raise ConvertError(
             f"{str(source)[:200]!r} is neither a folder here nor a Hub repository;"
             " expected a path or org/name[@revision]"
         )
-    if match[2] and revision and match[2] != revision:
-        raise ConvertError(f"{source} names the revision {match[2]}, but {revision} is asked for; give one")
-    return Place(repo_id=match[1], revision=match[2] or revision)
+    if place.revision and revision and place.revision != revision:
+        raise ConvertError(f"{source} names the revision {place.revision}, but {revision} is asked for; give one")
+    return Place(repo_id=place.repo_id, revision=place.revision or revision)
+
+
+def parse_repository(text: str) -> Place | None:
+    """`org/name` or `org/name@revision`; None for anything else."""
+    match = _REPO.fullmatch(text)
+    if match is None or ".." in text or "--" in match[1]:
+        return None
+    return Place(repo_id=match[1], revision=match[2])
 
 
 def open_place(place: Place, *, progress: bool, keep_source: bool, patience: Patience | None = None) -> Found:
@@ -87,40 +96,41 @@ def open_place(place: Place, *, progress: bool, keep_source: bool, patience: Pat
     cached = cached_folder(place.repo_id, place.revision)
     cached = cached if cached is not None and is_complete(cached) else None
     try:
-        commit, listed = _look_up(place, patience, wait=cached is None)
+        commit, listed = look_up(place, patience, wait=cached is None)
     except Interrupted as error:
         if cached is None:
             raise _unreachable(place, error) from error
         return Found(cached, CachedFolder(place.repo_id, cached))
     try:
-        folder = _fetch(place, commit, listed, patience, progress, keep_source)
+        folder = _fetch(place, commit, listed, patience, progress)
     except Interrupted as error:
         raise _unreachable(place, error) from error
+    if keep_source:
+        wanted = {name: file for name, file in listed.items() if _is_wanted(name)}
+        Store(place.repo_id, commit).keep(wanted, patience, progress)
     return Found(folder, Repository(place.repo_id, commit, listed, patience))
 
 
-def _look_up(place: Place, patience: Patience, wait: bool) -> tuple[str, dict[str, Listed]]:
+def look_up(
+    place: Place, patience: Patience, *, wait: bool = True, folders: bool = False
+) -> tuple[str, dict[str, Listed]]:
     """The commit and its files; raises Interrupted where the Hub cannot be reached, without `wait` at once."""
     effort = Effort(str(place), patience, patience.opening if wait else 0.0, threading.Event())
-    return effort.persist(lambda: list_files(place.repo_id or "", place.revision))
+    return effort.persist(lambda: list_files(place.repo_id or "", place.revision, folders))
 
 
-def _fetch(
-    place: Place, commit: str, listed: Mapping[str, Listed], patience: Patience, progress: bool, keep_source: bool
-) -> Path:
-    """Bring what is wanted into the Hub's cache, and return the commit's folder there."""
+def _fetch(place: Place, commit: str, listed: Mapping[str, Listed], patience: Patience, progress: bool) -> Path:
+    """Bring the small files that are wanted into the Hub's cache, and return the commit's folder there."""
     effort = Effort(str(place), patience, patience.opening, threading.Event())
     small = [name for name in listed if _is_small(name, listed[name])]
-    paths = [effort.persist(partial(_download, place, commit, name, listed[name], progress)) for name in small]
-    if keep_source:
-        return _download_all(place, commit, progress)
+    paths = [effort.persist(partial(download, place, commit, name, listed[name], progress)) for name in small]
     if not paths:
         raise ConvertError(f"{place} has no config.json, expected a checkpoint; give another Hub repository org/name")
     return paths[0].parent
 
 
 def _is_small(name: str, listed: Listed) -> bool:
-    wanted = any(fnmatch(name, pattern) for pattern in PATTERNS) and not name.endswith(".safetensors")
+    wanted = _is_wanted(name) and not name.endswith(".safetensors")
     if wanted and (listed.size or 0) > MAX_JSON:
         if name in ESSENTIAL:
             raise ConvertError(
@@ -131,7 +141,11 @@ def _is_small(name: str, listed: Listed) -> bool:
     return wanted
 
 
-def _download(place: Place, commit: str, name: str, listed: Listed, progress: bool) -> Path:
+def _is_wanted(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in PATTERNS)
+
+
+def download(place: Place, commit: str, name: str, listed: Listed, progress: bool) -> Path:
     """One small file into the cache. Raises Failed where another try may do."""
     from huggingface_hub import errors, hf_hub_download
 
@@ -156,23 +170,6 @@ def _remember(place: Place) -> None:
         hf_hub_download(
             place.repo_id or "", "config.json", revision=place.revision, endpoint=endpoint(), library_name=LIBRARY
         )
-
-
-def _download_all(place: Place, commit: str, progress: bool) -> Path:
-    from huggingface_hub import errors, snapshot_download
-
-    _show_bars(progress)
-    try:
-        return Path(
-            snapshot_download(
-                place.repo_id or "", revision=commit, allow_patterns=PATTERNS, endpoint=endpoint(), library_name=LIBRARY
-            )
-        )
-    except http_errors() as error:
-        again = passing(error)
-        if again or isinstance(error, errors.LocalEntryNotFoundError):
-            raise Interrupted(again.reason if again else "the download broke off") from error
-        raise refusal(error, place.repo_id or "", place.revision) from error
 
 
 def _show_bars(wanted: bool) -> None:

@@ -17,14 +17,17 @@ from nemotron_gguf.convert.patience import Patience
 from nemotron_gguf.convert.remote import Address, Listed, RemoteFile
 
 MAX_FILES = 100_000
+MAX_DEPTH = 8  # folders in folders
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PLAIN = re.compile(r"[^./\\:\x00-\x1f][^/\\:\x00-\x1f]{0,254}")  # a name that is a file's beside config.json
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def list_files(repo_id: str, revision: str | None) -> tuple[str, dict[str, Listed]]:
-    """The commit that a revision (None: the main branch) is now, and the files at its top level, sorted.
+def list_files(repo_id: str, revision: str | None, folders: bool = False) -> tuple[str, dict[str, Listed]]:
+    """The commit that a revision (None: the main branch) is now, and its files, sorted.
+
+    Those at the top level, or with `folders` those in folders too, by their paths.
 
     Raises Failed where the Hub may answer later, ConvertError where it refuses or what it says makes no sense.
     """
@@ -44,13 +47,16 @@ def list_files(repo_id: str, revision: str | None) -> tuple[str, dict[str, Liste
     siblings = info.siblings or []
     if len(siblings) > MAX_FILES:
         raise _nonsense(repo_id, f"{len(siblings)} files")
-    found = {file.rfilename: _listed(repo_id, file) for file in siblings if _is_plain(file.rfilename)}
+    found = {file.rfilename: _listed(repo_id, file) for file in siblings if _is_plain(file.rfilename, folders)}
     return info.sha, dict(sorted(found.items()))
 
 
-def _is_plain(name: object) -> bool:
-    """Whether it is a file at the top level; anything else is never opened."""
-    return isinstance(name, str) and _PLAIN.fullmatch(name) is not None
+def _is_plain(name: object, folders: bool) -> bool:
+    """Whether it is a file at the top level, or in `folders` below it; anything else is never opened."""
+    if not isinstance(name, str):
+        return False
+    parts = name.split("/") if folders else [name]
+    return len(parts) <= MAX_DEPTH and all(_PLAIN.fullmatch(part) for part in parts)
 
 
 def _listed(repo_id: str, file: Any) -> Listed:

@@ -87,6 +87,11 @@ def read_gguf(path: str | Path) -> GGUFFile:
         raise GGUFError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def read_gguf_header(file: BinaryIO, size: int, name: Path) -> GGUFFile:
+    """As `read_gguf`, of a file of `size` bytes that is open somewhere, at its beginning; `name` is for messages."""
+    return _Reader(name, file, size).read()
+
+
 class _Reader:
     """A cursor over the header that never reads past the end of the file."""
 

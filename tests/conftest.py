@@ -283,6 +283,14 @@ class Checkpoints:
         return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def library_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is written to, or read from, the library of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEMOTRON_HOME", str(tmp_path_factory.mktemp("library")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))

@@ -15,7 +15,7 @@ from types import FrameType
 import typer
 
 from nemotron_gguf.models.errors import NemotronError
-from nemotron_gguf.ui import console, demo, doctor, files, talk, verify
+from nemotron_gguf.ui import console, demo, doctor, files, pull, shelf, talk, verify
 
 app = typer.Typer(
     name="nemotron",
@@ -50,6 +50,8 @@ def options(
 
 files.register(app)
 verify.register(app)
+pull.register(app)
+shelf.register(app)
 talk.register(app)
 demo.register(app)
 doctor.register(app)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nemotron_gguf.ui import console
+from nemotron_gguf.ui.shelf import FILE_HELP, hint, resolve
 from nemotron_gguf.ui.writing import Job, Wishes, digest_of, identity, make
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ def build(
     file_types: Annotated[
         list[str], typer.Option("--type", metavar="TYPE", help="Q4_K_M, Q8_0, …; repeat it for several files.")
     ],
-    out_dir: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path(),
+    out_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the files; the library if not given.")
+    ] = None,
     keep_source: KeepSource = False,
     imatrix: Imatrix = None,
     tensor_type: TensorType = None,
@@ -155,26 +158,30 @@ def build(
     """
     chosen = locals()
     from nemotron_gguf.convert import default_name, open_checkpoint, plan_conversion
+    from nemotron_gguf.models.shelf import library
     from nemotron_gguf.quant import plan_quantization
 
     options = [_quantize_options(name, chosen) for name in file_types]
     names = [option.type.name for option in options]
     if len(set(names)) < len(names):
         raise typer.BadParameter("a type is given twice", param_hint="--type")
+    folder = out_dir or library()
     with (
         open_checkpoint(source, keep_source=keep_source, progress=not as_json) as checkpoint,
-        _folder(out_dir, wanted=not dry_run),
+        _folder(folder, wanted=not dry_run),
     ):
         converted = plan_conversion(checkpoint, "auto")
         plans = [plan_quantization(converted, option) for option in options]
-        jobs = [Job(plan, out_dir / default_name(checkpoint, name)) for plan, name in zip(plans, names, strict=True)]
+        jobs = [Job(plan, folder / default_name(checkpoint, name)) for plan, name in zip(plans, names, strict=True)]
         notes = tuple(dict.fromkeys(note for plan in (converted, *plans) for note in plan.notes))
         bound = {"checkpoint": checkpoint.identity(), "imatrix": digest_of(imatrix)}
         make(jobs, _wishes(f"Building {', '.join(names)}", bound, notes, chosen, checkpoint.in_flight))
+    if out_dir is None and not dry_run and not as_json:
+        hint(jobs[0].path)
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE.gguf", help="The file to look into.")],
+    file: Annotated[str, typer.Argument(metavar="MODEL", help=FILE_HELP)],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -185,7 +192,7 @@ def inspect(
     from nemotron_gguf.models.gguf_reader import read_gguf
     from nemotron_gguf.ui.describe import describe_file, print_file
 
-    gguf = read_gguf(file)
+    gguf = read_gguf(resolve(file))
     if as_json:
         console.print_json(describe_file(gguf, tensors))
     else:

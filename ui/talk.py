@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nemotron_gguf.ui import console
+from nemotron_gguf.ui.shelf import FILE_HELP, resolve
 
 if TYPE_CHECKING:
     from nemotron_gguf.runner import Settings
 
-File = Annotated[Path, typer.Argument(metavar="FILE.gguf", help="The model.")]
+File = Annotated[str, typer.Argument(metavar="MODEL", help=FILE_HELP)]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="The system message, which sets the tone.")]
 Thinking = Annotated[bool, typer.Option("--thinking/--no-thinking", help="Think before answering, or answer at once.")]
 ContextSize = Annotated[
@@ -54,14 +54,15 @@ def chat(
     Ctrl-C stops an answer, Ctrl-D leaves, /help lists what else can be typed. With `--message`, or text from a pipe, it
     answers once: the answer goes to stdout, everything else to stderr.
 
-    Example: `nemotron chat nano-Q4_K_M.gguf --message "Why is the sky blue?"`
+    Example: `nemotron chat NVIDIA-Nemotron-3-Nano-30B-A3B-Q4_K_M --message "Why is the sky blue?"`
     """
     from nemotron_gguf.ui import terminal
 
     if message is not None and not message.strip():
         raise typer.BadParameter("there is nothing in it to answer", param_hint="--message")
     settings = _settings(ctx_size, n_gpu_layers, threads, temperature, top_p, seed, max_tokens)
-    terminal.chat(file, settings, message=message, system=system, thinking=thinking, verbose=console.settings.debug)
+    verbose = console.settings.debug
+    terminal.chat(resolve(file), settings, message=message, system=system, thinking=thinking, verbose=verbose)
 
 
 def ui(
@@ -81,12 +82,12 @@ def ui(
 ) -> None:
     """Open a chat page on this machine (127.0.0.1) for the browser, in English or Chinese.
 
-    Example: `nemotron ui nano-Q4_K_M.gguf`
+    Example: `nemotron ui unsloth/Nemotron-3-Nano-30B-A3B-GGUF:Q4_K_M`
     """
     from nemotron_gguf.ui import page
 
     settings = _settings(ctx_size, n_gpu_layers, threads, temperature, top_p, seed, max_tokens)
-    page.serve(file, settings, port=port, system=system, thinking=thinking, verbose=console.settings.debug)
+    page.serve(resolve(file), settings, port=port, system=system, thinking=thinking, verbose=console.settings.debug)
 
 
 def _settings(

@@ -17,7 +17,7 @@ from nemotron_gguf.models.demo import CHECKPOINT
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.ui import cli
 
-VERBS = ("convert", "quantize", "build", "inspect", "verify", "chat", "ui", "demo", "doctor")
+VERBS = ("convert", "quantize", "build", "inspect", "verify", "pull", "models", "chat", "ui", "demo", "doctor")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def nemotron(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     """The whole program in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NEMOTRON_HOME", str(tmp_path / "library"))
 
     def run(*arguments: str | Path) -> Ended:
         monkeypatch.setattr(sys, "argv", ["nemotron", *map(str, arguments)])
