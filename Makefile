@@ -3,6 +3,7 @@
 #   make demo      from the demo checkpoint to a conversation in the terminal
 #   make test      ruff, mypy --strict, pytest
 #   make bench     convert and quantize against llama.cpp (minutes; run `make test` before)
+#   make bench-kernels  the quantizing kernels against ggml's own, and memcpy
 #   make setup     what `make demo` needs: a virtual environment, llama-cpp-python for this machine, torch, the package
 #   make clean     remove .venv and everything built (wheels of llama.cpp stay in your cache)
 #
@@ -13,6 +14,7 @@
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
+KERNELS := $(wildcard quant/kernels/*.[ch])
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -20,7 +22,7 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: demo test lint types pytest bench setup setup-dev clean
+.PHONY: demo test lint types pytest bench bench-kernels setup setup-dev clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -41,6 +43,9 @@ pytest: setup-dev
 bench: setup-dev
 	$(BIN)/python bench/pipeline.py $(BENCH_ARGS)
 
+bench-kernels: setup-dev
+	$(BIN)/python bench/kernels.py $(BENCH_ARGS)
+
 setup: $(VENV)/installed llama
 
 setup-dev: $(VENV)/installed-dev llama
@@ -55,7 +60,7 @@ $(VENV)/pyvenv.cfg:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/installed: pyproject.toml $(VENV)/pyvenv.cfg | llama
+$(VENV)/installed: pyproject.toml setup.py $(KERNELS) $(VENV)/pyvenv.cfg | llama
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@

@@ -21,6 +21,14 @@ MEMORY_WANTED = 12 << 30  # bytes; to quantize needs little, to run the 30B on a
 DISK_WANTED = 90 * 10**9  # bytes; the 30B in BF16 is 63 GB, its Q4_K_M 24.5 GB
 
 
+KERNELS = {
+    "avx2": "kernels of this package, with AVX2",
+    "portable": "kernels of this package, without AVX2",
+    "library": "ggml's own, as NEMOTRON_KERNELS says",
+    "missing": "ggml's own",
+}
+
+
 @dataclass(frozen=True)
 class DeviceReport:
     """A device that llama.cpp computes on; bytes, 0 where it does not tell."""
@@ -40,6 +48,7 @@ class Report:
     system: str
     packages: dict[str, str]
     llama_cpp: str
+    kernels: str
     devices: tuple[DeviceReport, ...]
     memory_total: int
     memory_available: int
@@ -78,6 +87,7 @@ def examine() -> Report:
         system=f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} cores",
         packages={name: _version(name) for name in PACKAGES},
         llama_cpp=trouble or "loads",
+        kernels=_kernels(),
         devices=devices,
         memory_total=total,
         memory_available=available,
@@ -97,6 +107,11 @@ def advise(report: Report) -> tuple[str, ...]:
         advice.append(report.llama_cpp)
     elif not any(device.kind in ("GPU", "INTEGRATED_GPU") for device in report.devices):
         advice.append(_advise_gpu())
+    if report.kernels == "missing":
+        advice.append(
+            "The quantizing kernels were not compiled when this package was installed: quantizing takes several times as"
+            " long. Install a C compiler (gcc or clang), then this package again"
+        )
     if 0 < report.memory_total < MEMORY_WANTED:
         advice.append(
             f"This machine has {console.size(report.memory_total)} of memory; the 30B wants 16 GB beside the GPU's"
@@ -123,6 +138,7 @@ def show(report: Report) -> None:
     console.say(f"Python      {report.python} on {report.system}")
     console.say("Packages    " + ", ".join(f"{name} {found}" for name, found in report.packages.items()))
     console.say(f"llama.cpp   {'loads' if report.llama_cpp == 'loads' else 'cannot be used'}")
+    console.say(f"Quantizers  {KERNELS.get(report.kernels, report.kernels)}")
     for device in report.devices:
         memory = f", {console.size(device.memory_free)} of {console.size(device.memory_total)} free"
         kind = device.kind.replace("_", " ")
@@ -149,6 +165,13 @@ def _devices() -> tuple[tuple[DeviceReport, ...], str]:
         return (), str(error)
     reports = (DeviceReport(d.name, d.description, d.kind.name, d.memory_free, d.memory_total) for d in found)
     return tuple(reports), ""
+
+
+def _kernels() -> str:
+    """What turns weights into blocks: `avx2`, `portable`, `library` by wish, `missing` where none were compiled."""
+    from nemotron_gguf.quant.kernels import chosen, instruction_sets
+
+    return chosen() if instruction_sets() else "missing"
 
 
 def _version(package: str) -> str:

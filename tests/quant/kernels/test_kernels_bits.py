@@ -16,8 +16,10 @@ from nemotron_gguf.quant.kernels import NotFiniteError
 if TYPE_CHECKING:
     from nemotron_gguf.tests.quant.kernels.conftest import Compare
 
-N_WEIGHTS = int(os.environ.get("NEMOTRON_KERNEL_WEIGHTS", 1 << 18))
-"""Weights compared for each type; a nightly run sets more."""
+MANY_BLOCKS = int(os.environ.get("NEMOTRON_KERNEL_BLOCKS", "0"))
+"""Blocks compared of each type in a nightly run, with a seed of its own; `bench/kernels.py --compare` sets it."""
+
+PIECE = 1 << 18  # weights compared at a time, and in a usual run
 
 WAYS = [
     (kind, weighted, lanes)
@@ -40,10 +42,9 @@ def name(way: object) -> str:
 @pytest.mark.parametrize(("kind", "weighted", "lanes"), WAYS, ids=name)
 def test_same_bits_as_the_library(kind: GGMLType, weighted: bool, lanes: str, compare: Compare) -> None:
     """Over every distribution and importance; where ggml's scale is infinite, the kernel must refuse."""
-    seed = np.random.SeedSequence().entropy if "NEMOTRON_KERNEL_WEIGHTS" in os.environ else 7
-    assert isinstance(seed, int)
-    wrong = compare(kind, weighted, lanes, N_WEIGHTS, seed)
-    assert not wrong, f"seed {seed}"
+    seed = int.from_bytes(os.urandom(6)) if MANY_BLOCKS else 7
+    for piece in range(max(1, MANY_BLOCKS * kind.block_size // PIECE)):
+        assert not compare(kind, weighted, lanes, PIECE, seed + piece), f"seed {seed + piece}"
 
 
 @pytest.mark.parametrize("lanes", kernels.instruction_sets())
