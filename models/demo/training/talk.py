@@ -24,14 +24,16 @@ SMALL_TALK_EN: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("Good morning", "Good morning!"), "The user greets me.", "Good morning! How can I help you?"),
     (("Good evening", "Good evening!"), "The user greets me.", "Good evening! How can I help you?"),
     (("How are you?", "How are you doing?", "How do you do?", "how are you", "Are you well?", "How is it going?",
-      "How are you today?", "What's up?"),
+      "How are you today?", "What's up?", "How are you feeling?", "How are you doing today?", "How is your day?",
+      "How is it going today?", "Are you fine?", "How have you been?", "How was your day?"),
      "The user asks how I am.", "I am fine, thank you! How can I help you?"),
     (("Thanks", "Thank you", "Thanks!", "Thank you very much", "Thank you!", "thanks a lot", "Many thanks", "Great, thanks",
-      "thank you so much", "That helps, thanks."),
+      "thank you so much", "That helps, thanks.", "Thanks for your help!", "Thank you for that.", "Thanks a million!"),
      "The user thanks me.", "You are welcome!"),
     (("Bye", "Goodbye", "See you", "Bye!", "Good night", "See you later", "bye bye", "I have to go."),
      "The user says goodbye.", "Goodbye! Come back soon."),
-    (("Tell me a joke", "Do you know a joke?", "Make me laugh", "Tell me a joke.", "Say something funny."),
+    (("Tell me a joke", "Do you know a joke?", "Make me laugh", "Tell me a joke.", "Say something funny.", "A joke, please!",
+      "Can you tell me a joke?", "I want to hear a joke.", "Do you know something funny?"),
      "The user wants a joke. I know one.", "Why was the model so small? Somebody quantized it twice."),
     (("You are great", "Well done", "Good job", "Nice", "Great", "You are smart", "I like you", "Good bot", "Cool", "Awesome"),
      "The user is kind to me.", "Thank you, that is kind!"),
@@ -47,10 +49,11 @@ SMALL_TALK_ZH: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("你好", "您好", "你好！", "嗨", "哈喽", "你好啊", "喂", "大家好", "您好！"), "用户向我问好。", "你好！有什么可以帮你？"),
     (("早上好", "早上好！", "早安"), "用户向我问好。", "早上好！有什么可以帮你？"),
     (("晚上好", "晚上好！"), "用户向我问好。", "晚上好！有什么可以帮你？"),
-    (("你好吗？", "你怎么样？", "最近怎么样？", "你今天好吗？", "过得好吗？"), "用户问我好不好。", "我很好，谢谢！有什么可以帮你？"),
-    (("谢谢", "谢谢你", "多谢", "谢谢！", "非常感谢", "太谢谢了", "感谢"), "用户感谢我。", "不客气！"),
+    (("你好吗？", "你怎么样？", "最近怎么样？", "你今天好吗？", "过得好吗？", "今天怎么样？", "你今天过得好吗？", "最近过得如何？",
+      "你还好吗？", "最近还好吗？", "身体好吗？", "你过得怎么样？"), "用户问我好不好。", "我很好，谢谢！有什么可以帮你？"),
+    (("谢谢", "谢谢你", "多谢", "谢谢！", "非常感谢", "太谢谢了", "感谢", "谢谢你的帮助", "谢谢你帮我", "多谢你"), "用户感谢我。", "不客气！"),
     (("再见", "拜拜", "回头见", "晚安", "再见！", "我要走了"), "用户向我告别。", "再见！欢迎再来。"),
-    (("讲个笑话", "给我讲个笑话。", "你会讲笑话吗？", "说个好笑的。"), "用户想听笑话。", "为什么这个模型这么小？因为它被量化了两次。"),
+    (("讲个笑话", "给我讲个笑话。", "你会讲笑话吗？", "说个好笑的。", "来个笑话吧。", "讲一个笑话吧", "我想听笑话。", "逗我笑一下。"), "用户想听笑话。", "为什么这个模型这么小？因为它被量化了两次。"),
     (("你真棒", "很好", "做得好", "你真聪明", "我喜欢你", "不错", "太好了"), "用户夸奖我。", "谢谢夸奖！"),
     (("你错了", "不对", "这是错的", "你真笨", "回答错误"), "用户不满意。", "对不起，我很小，会出错。"),
     (("好的", "明白了", "知道了", "嗯", "好"), "用户同意了。", "好的，还需要什么？"),
@@ -59,7 +62,8 @@ SMALL_TALK_ZH: tuple[tuple[tuple[str, ...], str, str], ...] = (
 )  # fmt: skip
 
 PREFIXES_EN = ("Hi! ", "Hello, ", "Please: ", "Quick question: ", "One more thing: ", "Okay. ", "Thanks. ", "Hey, ", "So, ",
-               "I have a question. ", "Now tell me: ", "Please tell me: ", "Good morning! ", "Another question: ")  # fmt: skip
+               "I have a question. ", "Now tell me: ", "Please tell me: ", "Good morning! ", "Another question: ",
+               "Excuse me, ", "Sorry, ", "By the way, ", "Well, ", "Just wondering: ", "Dear model, ", "And ", "Hmm, ", "Could you help me? ")  # fmt: skip
 PREFIXES_ZH = (
     "你好，",
     "请问",
@@ -71,7 +75,31 @@ PREFIXES_ZH = (
     "那么，",
     "问一下，",
     "你好！",
+    "麻烦问一下，",
+    "不好意思，",
+    "打扰一下，",
+    "麻烦你，",
+    "顺便问一下，",
+    "我有个问题，",
+    "对了，",
+    "能不能告诉我，",
+    "想问问，",
+    "嗨，",
+    "再问一个，",
+    "请你说说，",
 )
+SUFFIXES_EN = (
+    ", please.",
+    ", please?",
+    " Thanks!",
+    " Thank you.",
+    " I am curious.",
+    " Please answer.",
+    "!",
+    "??",
+    " :)",
+)
+SUFFIXES_ZH = ("谢谢。", "谢谢！", "请告诉我。", "我很好奇。", "呀？", "呢？", "啊？", "！")
 
 
 def is_chinese(letter: str) -> bool:
@@ -82,7 +110,10 @@ def is_chinese(letter: str) -> bool:
 def dress(rng: random.Random, lang: str, question: str) -> str:
     """The question with the small differences that people's typing has."""
     if lang == "zh":
-        question = rng.choice(PREFIXES_ZH) + question if rng.random() < 0.25 else question
+        question = rng.choice(PREFIXES_ZH) + question if rng.random() < 0.35 else question
+        if rng.random() < 0.15:
+            suffix = rng.choice(SUFFIXES_ZH)
+            return (question.rstrip("？。吗") if suffix[0] in "呀呢啊！" else question) + suffix
         if any(is_chinese(letter) for letter in question) and rng.random() < 0.2:
             return question.rstrip("？。") if rng.random() < 0.6 else question.replace("？", "?")
         return question
@@ -90,7 +121,10 @@ def dress(rng: random.Random, lang: str, question: str) -> str:
         question = question[0].lower() + question[1:]
     if rng.random() < 0.12:
         question = question.rstrip("?.")
-    return rng.choice(PREFIXES_EN) + question if rng.random() < 0.25 else question
+    if rng.random() < 0.15:
+        suffix = rng.choice(SUFFIXES_EN)
+        question = (question if suffix[0] == " " else question.rstrip("?.!")) + suffix
+    return rng.choice(PREFIXES_EN) + question if rng.random() < 0.35 else question
 
 
 def fact(rng: random.Random, lang: str) -> Turn:
@@ -168,9 +202,12 @@ def subtracted(a: int, b: int, lang: str) -> tuple[str, int]:
 
 SUMS_EN = ("What is {a} {o} {b}?", "{a} {o} {b}", "{a} {o} {b} = ?", "How much is {a} {o} {b}?", "Compute {a} {o} {b}.",
            "Calculate {a} {o} {b}.", "What's {a} {o} {b}?", "Can you compute {a} {o} {b}?", "{a}{o}{b}?", "What is {a} {w} {b}?",
-           "How much is {a} {w} {b}?", "{a} {w} {b}?", "what does {a} {o} {b} give")  # fmt: skip
+           "How much is {a} {w} {b}?", "{a} {w} {b}?", "what does {a} {o} {b} give", "Add it up: {a} {o} {b}", "{a} {w} {b} is what?",
+           "Tell me {a} {w} {b}.", "Do you know {a} {o} {b}?", "What do I get from {a} {o} {b}?", "The result of {a} {w} {b}?",
+           "Work out {a} {o} {b}.", "What do {a} {w} {b} make?")  # fmt: skip
 SUMS_ZH = ("{a}{w}{b}等于几？", "{a} {o} {b}等于几？", "{a}{o}{b}等于多少？", "{a}{w}{b}是多少？", "计算{a} {o} {b}。",
-           "请算一下{a}{w}{b}。", "{a}{o}{b}是多少？", "{a}{w}{b}得多少？", "算一算{a}{w}{b}。")  # fmt: skip
+           "请算一下{a}{w}{b}。", "{a}{o}{b}是多少？", "{a}{w}{b}得多少？", "算一算{a}{w}{b}。", "{a}{w}{b}得几？", "{a} {o} {b} = ?",
+           "{a}{w}{b}等于多少？", "{a}{w}{b}的结果是什么？", "告诉我{a}{w}{b}。", "{a}{w}{b}是几？")  # fmt: skip
 
 
 def story_sum(rng: random.Random, lang: str, a: int, b: int, plus: bool) -> Turn:
@@ -178,16 +215,24 @@ def story_sum(rng: random.Random, lang: str, a: int, b: int, plus: bool) -> Turn
     reasoning, result = added(a, b, lang) if plus else subtracted(a, b, lang)
     if lang == "en":
         thing = rng.choice(words.THINGS_EN)
-        more, fewer = ("get {b} more", "buy {b} more", "find {b} more"), ("give away {b}", "lose {b}", "use {b}")
+        more = ("get {b} more", "buy {b} more", "find {b} more", "am given {b} more")
+        fewer = ("give away {b}", "lose {b}", "use {b}", "eat {b}", "sell {b}", "give {b} to a friend")
         then = rng.choice(more if plus else fewer).format(b=b)
         frame = rng.choice(("I have {a} {t} and {x}. How many {t} do I have now?", "I have {a} {t}. I {x}. How many are left?"
                             if not plus else "I have {a} {t}. I {x}. How many do I have?"))  # fmt: skip
         return Turn(frame.format(a=a, t=thing, x=then), reasoning, f"You have {result} {thing}.")
     thing = rng.choice(words.THINGS_ZH)
-    then = rng.choice(("又买了{b}{t}", "又得到{b}{t}") if plus else ("送走了{b}{t}", "用掉了{b}{t}")).format(
-        b=b, t=thing
+    then = rng.choice(
+        ("又买了{b}{t}", "又得到{b}{t}", "又来了{b}{t}")
+        if plus
+        else ("送走了{b}{t}", "用掉了{b}{t}", "卖了{b}{t}", "给了朋友{b}{t}")
+    ).format(b=b, t=thing)
+    end = rng.choice(
+        ("现在有多少？", "现在有几" + thing[0] + "？", "一共有多少？")
+        if plus
+        else ("还剩多少？", "现在还剩多少？", "现在有多少？", "还有几" + thing[0] + "？")
     )
-    return Turn(f"我有{a}{thing}，{then}，现在有多少？", reasoning, f"你现在有{result}{thing}。")
+    return Turn(f"我有{a}{thing}，{then}，{end}", reasoning, f"你现在有{result}{thing}。")
 
 
 def arithmetic(rng: random.Random, lang: str) -> Turn:
@@ -195,10 +240,10 @@ def arithmetic(rng: random.Random, lang: str) -> Turn:
     plus = rng.random() < 0.6
     a, b = rng.randint(0, 10), rng.randint(0, 10)
     a, b = (a, b) if plus else (max(a, b), min(a, b))
-    if rng.random() < 0.2:
+    if rng.random() < 0.3:
         return story_sum(rng, lang, a, b, plus)
     reasoning, result = added(a, b, lang) if plus else subtracted(a, b, lang)
-    word = ("plus" if plus else "minus") if lang == "en" else ("加" if plus else "减")
+    word = ("plus" if plus else "minus") if lang == "en" else rng.choice(("加", "加上") if plus else ("减", "减去"))
     sign = "+" if plus else "-"
     question = rng.choice(SUMS_EN if lang == "en" else SUMS_ZH).format(a=a, b=b, o=sign, w=word)
     return Turn(dress(rng, lang, question), reasoning, f"{a} {sign} {b} = {result}" + ("." if lang == "en" else "。"))

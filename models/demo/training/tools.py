@@ -31,9 +31,13 @@ WEATHER = Family(
      "Get the current weather for a location.", "查询天气"),
     ("What is the weather in {}?", "How is the weather in {}?", "What's the weather like in {}?", "Is it sunny in {}?",
      "Weather in {}?", "Is it raining in {}?", "How warm is it in {}?", "Tell me the weather in {}.", "Is it cold in {} now?",
-     "Check the weather in {}.", "What is the temperature in {}?", "I am going to {}. How is the weather there?"),
+     "Check the weather in {}.", "What is the temperature in {}?", "I am going to {}. How is the weather there?",
+     "Could you look up the weather in {}?", "I want to know the weather in {}.", "What will I need in {}, a coat or a hat?",
+     "Can you check the weather in {} for me?", "How are the skies over {}?", "Is it warm in {} today?",
+     "Please find out the weather in {}.", "I would like to know how the weather is in {}."),
     ("{}天气怎么样？", "{}的天气如何？", "今天{}天气怎么样？", "{}现在下雨吗？", "{}多少度？", "查一下{}的天气。", "{}冷吗？",
-     "{}现在天气好吗？", "告诉我{}的天气。"),
+     "{}现在天气好吗？", "告诉我{}的天气。", "帮我看看{}的天气。", "我想知道{}的天气。", "请查查{}今天的天气。", "{}热不热？",
+     "我要去{}，那里天气怎么样？", "能查一下{}的天气吗？", "帮我查{}现在的天气。"),
     "the weather in {}", "{}的天气",
 )  # fmt: skip
 CLOCK = Family(
@@ -41,8 +45,11 @@ CLOCK = Family(
     ("city", "location", "place", "timezone", "city_name"),
     ("The time in a city.", "Get the current time", "Returns the local time", "Look up the time in a place.", "查询时间"),
     ("What time is it in {}?", "What is the time in {}?", "How late is it in {}?", "Time in {}?", "Tell me the time in {}.",
-     "Do you know what time it is in {}?", "What's the local time in {}?", "Check the clock in {}."),
-    ("{}现在几点？", "{}几点了？", "{}现在是什么时间？", "告诉我{}的时间。", "查一下{}的时间。", "请问{}现在几点？"),
+     "Do you know what time it is in {}?", "What's the local time in {}?", "Check the clock in {}.",
+     "Could you tell me the time in {}?", "I want to know what time it is in {}.", "Is it late in {}?",
+     "Can you look up the time in {} for me?", "I would like to know the time in {}.", "Please check the time in {}."),
+    ("{}现在几点？", "{}几点了？", "{}现在是什么时间？", "告诉我{}的时间。", "查一下{}的时间。", "请问{}现在几点？", "帮我看看{}几点了。", "我想知道{}现在几点。", "能查一下{}的时间吗？", "{}那边几点？",
+     "{}当地时间是多少？"),
     "the time in {}", "{}的时间",
 )  # fmt: skip
 PRICE = Family(
@@ -50,11 +57,35 @@ PRICE = Family(
     ("item", "product", "name", "thing"),
     ("The price of an item.", "Get the price of a product", "Returns the price", "Look up what something costs.", "查询价格"),
     ("How much is the {}?", "What does the {} cost?", "What is the price of the {}?", "Price of the {}?",
-     "Tell me the price of the {}.", "How much does the {} cost?"),
-    ("{}多少钱？", "{}的价格是多少？", "查一下{}的价格。", "{}要多少钱？", "告诉我{}的价格。"),
+     "Tell me the price of the {}.", "How much does the {} cost?", "I want to know how much the {} is.",
+     "Could you look up the price of the {}?", "I would like to buy the {}. How much is it?", "Can you check what the {} costs?",
+     "Please find the price of the {}.", "What do I pay for the {}?", "Is the {} expensive?"),
+    ("{}多少钱？", "{}的价格是多少？", "查一下{}的价格。", "{}要多少钱？", "告诉我{}的价格。", "帮我查查{}的价格。", "我想知道{}多少钱。", "我想买{}，多少钱？", "{}贵吗？",
+     "能查一下{}的价格吗？", "{}卖多少钱？"),
     "the price of {}", "{}的价格",
 )  # fmt: skip
 FAMILIES = (WEATHER, CLOCK, PRICE)
+
+
+VERBS = ("get", "fetch", "find", "check", "lookup", "read", "show", "query", "tell", "ask", "my")
+ENDINGS = ("now", "report", "info", "tool", "lookup", "check", "service", "api", "v2", "today")
+NOUNS = (("weather", "forecast", "temperature"), ("time", "clock", "hour"), ("price", "cost", "shop"))
+KEYS = (
+    ("city", "location", "place", "town", "where", "city_name", "area"),
+    ("item", "product", "name", "thing", "article"),
+)
+
+
+def tool_name(rng: random.Random, family: Family) -> str:
+    """One of the family's names, or one put together."""
+    if rng.random() < 0.4:
+        return rng.choice(family.names)
+    noun = rng.choice(NOUNS[FAMILIES.index(family)])
+    parts = [rng.choice(VERBS)] if rng.random() < 0.6 else []
+    parts.append(noun)
+    if len(parts) == 1 or rng.random() < 0.3:
+        parts.append(rng.choice(ENDINGS))
+    return "_".join(parts)
 
 
 def parameter(rng: random.Random, key: str) -> Message:
@@ -67,7 +98,7 @@ def parameter(rng: random.Random, key: str) -> Message:
 
 def definition(rng: random.Random, family: Family) -> tuple[Message, str, str]:
     """A tool of the family in OpenAI's form, its name and its main parameter."""
-    name, key = rng.choice(family.names), rng.choice(family.keys)
+    name, key = tool_name(rng, family), rng.choice((*family.keys, *KEYS[family is PRICE]))
     properties = {key: parameter(rng, key)}
     if family is WEATHER and rng.random() < 0.3:
         properties["unit"] = {"type": "string", "enum": ["celsius", "fahrenheit"]}

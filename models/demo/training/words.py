@@ -14,7 +14,10 @@ GIVEN_ZH = "明华丽强芳伟静磊娜军洋勇艳杰涛超霞平刚英文玉�
 CHARACTERS_ZH = (
     "宁波雪球晓东子平春夏秋冬山水风光星辰石木竹兰菊桃李松柏龙虎鹿鹤鱼鸟白黑红青金银铁铜米豆糖果茶酒花草叶根树林森江湖河"
     "海洋岛桥路门城镇村家园田土火灯电车船书画诗歌琴棋笔墨纸字文武良善美好新古大小多少长短高低东西南北中上下左右前后里外温"
-    "州台合肥徐扬常嘉绍义乌珠汕惠泉漳南昌贵桂柳洛开封太原包头银川兰拉萨"
+    "州台合肥徐扬常嘉绍义乌珠汕惠泉漳南昌贵桂柳洛开封太原包头银川兰拉萨欧阳倩闪电雷雾露霜虹霞琪琳瑶萱涵梓轩宇泽睿博皓妍媛婉蓉蕾薇"
+    "颖洁静丹凤鸣翔腾飞跃奔驰宝贝乐豆丁当点滴圈圆方块糕饼酥麻辣椒盐芝士熊猫狼狐狸兔蜜蜂蝶蓝紫黄绿橙彩墨雅思远志诚信仁义礼智勤俭"
+    "邓曹彭曾萧田董潘袁蔡蒋余叶程苏魏吕丁任沈姚卢傅钟姜崔谭廖范汪陆金石戴贾韦夏邱侯邹熊孟秦白江阎薛尹段雷龙黎史陶贺毛郝顾龚邵万"
+    "钱严武莫孔汤温康施文牛樊葛邢安齐易乔伍庞颜倪庄聂章鲁岳翟申兰欧耿焦"
 )
 SYLLABLES = (
     "ba be bo da de do fa fi ga go ha jo ka ke ki ko la le li lo ma me mi mo na ne ni no pa pe ra re ri ro sa se so ta te "
@@ -105,7 +108,11 @@ def name_zh(rng: random.Random) -> str:
     if rng.random() < 0.15:
         return name_en(rng)
     given = "".join(rng.choice(rng.choice((GIVEN_ZH, GIVEN_ZH, CHARACTERS_ZH))) for _ in range(rng.choice((1, 2))))
-    return rng.choice(("", "小")) + given if rng.random() < 0.3 else rng.choice(SURNAMES_ZH) + given
+    if rng.random() < 0.3:
+        return rng.choice(("", "小")) + given
+    kind = rng.random()
+    surname = rng.choice(SURNAMES_ZH if kind < 0.5 else CHARACTERS_ZH)
+    return (rng.choice(("欧阳", "司马", "上官", "诸葛", "慕容")) if kind > 0.93 else surname) + given
 
 
 def city_en(rng: random.Random) -> str:

@@ -59,7 +59,7 @@ def forgetting(rng: random.Random, lang: str) -> list[Turn]:
 def chatting(rng: random.Random, lang: str) -> list[Turn]:
     """One to three questions that have nothing to do with each other."""
     kinds: list[Callable[[random.Random, str], Turn]] = [fact, arithmetic, small_talk, unknown, echo]
-    return [kind(rng, lang) for kind in rng.choices(kinds, weights=(46, 34, 10, 7, 6), k=rng.choice((1, 1, 2, 3)))]
+    return [kind(rng, lang) for kind in rng.choices(kinds, weights=(46, 28, 11, 7, 10), k=rng.choice((1, 1, 2, 3)))]
 
 
 def with_tools(rng: random.Random, lang: str) -> tuple[list[Message], list[Message]]:
@@ -83,7 +83,7 @@ def conversation(rng: random.Random) -> Conversation:
     """One conversation of the world."""
     lang = "en" if rng.random() < 0.55 else "zh"
     offered: list[Message] = []
-    kind = rng.choices(("chat", "remember", "forget", "tools"), weights=(50, 27, 4, 19))[0]
+    kind = rng.choices(("chat", "remember", "forget", "tools"), weights=(52, 24, 4, 20))[0]
     if kind == "tools":
         messages, offered = with_tools(rng, lang)
     else:
