@@ -173,6 +173,12 @@ class Hub:
         faults = itertools.chain(itertools.repeat(as_it_is, after), itertools.repeat(fault))
         self._faults[place, name].append(faults)
 
+    def forgive(self) -> None:
+        """Nothing goes wrong any more."""
+        with self._lock:
+            self._faults.clear()
+            self.unused = 0
+
     def outage(self, seconds: float, count: int) -> Fault:
         """The connection ends after so many bytes, and the storage takes no new ones for a while."""
         server = self.servers[1]

@@ -89,6 +89,35 @@ def test_failures_on_the_way_are_outlasted(hub: Hub, tmp_path: Path, straight: d
     assert built(tmp_path / "out")["Q8_0"] == straight["Q8_0"]
 
 
+def test_a_run_whose_network_is_lost_goes_on(hub: Hub, tmp_path: Path, straight: dict[str, str]) -> None:
+    command = ("build", REPO, "--type", "Q8_0", "--out-dir", str(tmp_path / "out"))
+    hub.fail_always("storage", WEIGHTS, status(503), after=8)
+    lost = nemotron(hub.url, tmp_path / "home", *command, NEMOTRON_NETWORK_PATIENCE="1")
+    refused(lost, "is kept: the same command goes on there", tmp_path / "out")
+    before = sum(request.sent for request in hub.asked("storage", WEIGHTS))
+    hub.forgive()
+    done = nemotron(hub.url, tmp_path / "home", *command)
+    assert done.returncode == 0, done.stderr
+    assert built(tmp_path / "out")["Q8_0"] == straight["Q8_0"]
+    after = sum(request.sent for request in hub.asked("storage", WEIGHTS)) - before
+    assert after < len(hub.files[WEIGHTS]), "what is kept is not read again"
+
+
+def test_a_run_whose_source_changed_starts_anew(hub: Hub, tmp_path: Path, straight: dict[str, str]) -> None:
+    command = ("build", REPO, "--type", "Q8_0", "--out-dir", str(tmp_path / "out"))
+    right = hub.files[WEIGHTS]
+    hub.files[WEIGHTS] = right[:-200_000] + bytes(100_000) + right[-100_000:]
+    hub.fail_always("storage", WEIGHTS, status(503), after=8)
+    lost = nemotron(hub.url, tmp_path / "home", *command, NEMOTRON_NETWORK_PATIENCE="1")
+    refused(lost, "is kept: the same command goes on there", tmp_path / "out")
+    hub.forgive()
+    hub.files[WEIGHTS] = right
+    done = nemotron(hub.url, tmp_path / "home", *command)
+    assert done.returncode == 0, done.stderr
+    assert "starting afresh: what an earlier run left is of another" in done.stderr
+    assert built(tmp_path / "out")["Q8_0"] == straight["Q8_0"]
+
+
 def refused(result: subprocess.CompletedProcess[str], words: str, folder: Path) -> None:
     assert result.returncode == 1
     assert words in result.stderr.splitlines()[-1]
