@@ -78,6 +78,7 @@ def repository(layers: str) -> dict[str, Made]:
         "n_routed_experts": N_EXPERTS, "num_experts_per_tok": 6, "head_dim": 128, "moe_intermediate_size": 1856,
         "moe_shared_expert_intermediate_size": 3712, "intermediate_size": 1856, "mamba_num_heads": 64,
         "mamba_head_dim": 64, "n_groups": 8, "ssm_state_size": 128, "num_attention_heads": 32, "num_key_value_heads": 2,
+        "max_position_embeddings": 262144,
     }  # fmt: skip
     files["config.json"] = Made(json.dumps(config).encode())
     tensors = list(shapes(layers, N_EXPERTS, VOCAB))
@@ -222,20 +223,17 @@ def build(url: str, out: Path, kind: str, home: Path) -> tuple[float, int]:
 
 
 def opened(path: Path) -> str:
-    """What llama.cpp says of the file: it reads the header and the vocabulary and checks every tensor's place."""
+    """What llama.cpp makes of the file: mapped into memory, and one token decoded with it."""
     import llama_cpp
 
-    params = llama_cpp.llama_model_default_params()
-    params.no_alloc = True  # places and types, without the gigabytes
-    params.use_mmap = False
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
-    if not model:
-        sys.exit(f"llama.cpp does not open {path}")
-    text = (llama_cpp.ctypes.c_char * 256)()
-    llama_cpp.llama_model_desc(model, text, 256)
-    said = f"{text.value.decode()}, {llama_cpp.llama_model_n_params(model) / 1e9:.2f} B parameters"
-    llama_cpp.llama_model_free(model)
-    return said
+    model = llama_cpp.Llama(str(path), n_ctx=64, n_gpu_layers=0, verbose=False)
+    started = time.monotonic()
+    model.eval([1])
+    logits = np.array(model.eval_logits[-1], dtype=np.float32)
+    if not np.isfinite(logits).all():
+        sys.exit(f"llama.cpp computes no numbers with {path}")
+    name = model.metadata["general.architecture"]
+    return f"{name}, {len(logits)} finite logits for a token, {time.monotonic() - started:.1f} s"
 
 
 def main() -> None:
@@ -256,10 +254,13 @@ def main() -> None:
         seconds, peak = build(f"http://127.0.0.1:{port.value}", folder / "out", chosen.type, folder / "home")
         path = next((folder / "out").glob("*.gguf"))
         size, tensors = path.stat().st_size, len(read_gguf(path).tensors)
-        print(f"{counted.value / 1e9:.3f} GB of weights read, {size / 1e9:.3f} GB written in {tensors} tensors")
+        print(
+            f"{counted.value / 1e9:.3f} GB of weights read, {size / 1e9:.3f} GB written in {tensors} tensors",
+            flush=True,
+        )
         rate = counted.value / seconds / 1e6
-        print(f"{seconds:.0f} s, {rate:.0f} MB/s of checkpoint; {peak / 2**20:.0f} MiB at the peak")
-        print(f"llama.cpp: {opened(path)}")
+        print(f"{seconds:.0f} s, {rate:.0f} MB/s of checkpoint; {peak / 2**20:.0f} MiB at the peak", flush=True)
+        print(f"llama.cpp: {opened(path)}", flush=True)
     server.terminate()
 
 
