@@ -14,7 +14,7 @@ setup(
     ext_modules=[
         Extension(
             "nemotron_gguf.quant.kernels._kernels",
-            sources=[f"{KERNELS}/{name}.c" for name in ("dispatch", "portable", "avx2")],
+            sources=[f"{KERNELS}/{name}.c" for name in ("dispatch", "grids", "portable", "avx2")],
             depends=sorted(path.as_posix() for path in Path(KERNELS).glob("*.h")),
             extra_compile_args=[
                 *("-O3", "-ffp-contract=off", "-fno-math-errno"),

@@ -14,6 +14,7 @@ import os
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,10 @@ _SOURCES = {
     np.dtype(np.float16): GGMLType.F16,
     np.dtype(np.uint16): GGMLType.BF16,
 }
+_GRIDS = {GGMLType.IQ2_XXS: 2, GGMLType.IQ2_XS: 2, GGMLType.IQ2_S: 1, GGMLType.IQ3_XXS: 2, GGMLType.IQ3_S: 3}
+"""Types whose magnitudes are points of a grid, and how many distances the neighbours of a point off it may have."""
+
+_hand_over = Lock()
 _DONE, _NO_KERNEL, _INPUT_NOT_FINITE, _SCALE_NOT_FINITE = range(4)  # unit.h
 
 
@@ -66,6 +71,7 @@ def encode(
     lanes = lanes or chosen()
     if lanes not in instruction_sets():
         return None
+    _set_grid(kind)
     n_rows, n_per_row = values.shape
     if values.strides[1] != values.itemsize:
         values = np.ascontiguousarray(values)
@@ -110,6 +116,26 @@ def instruction_sets() -> tuple[str, ...]:
     return ("avx2", "portable") if lib.nemotron_has_avx2() else ("portable",)
 
 
+def _set_grid(kind: GGMLType) -> None:
+    if kind in _GRIDS:
+        with _hand_over:  # two threads must not hand over one grid
+            _set_grid_once(kind)
+
+
+@cache
+def _set_grid_once(kind: GGMLType) -> None:
+    """Hand a type's grid to the kernels; the gguf package knows the points, as they are decoded."""
+    import gguf.quants
+
+    known = getattr(gguf.quants, kind.name)
+    known.init_grid()
+    levels = np.searchsorted(known.grid_map, known.grid.reshape(-1, known.grid.shape[-1]))
+    n_bits = 2 if levels.shape[1] == 8 else 3
+    codes = (levels << n_bits * np.arange(levels.shape[1])).sum(axis=1).astype(np.uint16)
+    if not _library().nemotron_set_grid(kind, codes.ctypes.data, len(codes), _GRIDS[kind]):
+        raise MemoryError(f"no memory for the grid of {kind.name}")
+
+
 @cache
 def _library() -> ctypes.CDLL:
     """The compiled kernels; raises OSError where there are none."""
@@ -121,4 +147,5 @@ def _library() -> ctypes.CDLL:
     lib.nemotron_has_avx2.restype = ctypes.c_int
     lib.nemotron_encode.restype = ctypes.c_int
     lib.nemotron_encode.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
+    lib.nemotron_set_grid.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
     return lib

@@ -8,6 +8,7 @@
 #include "group.h"
 
 #include "iq4.h"
+#include "iq_grids.h"
 #include "k_quants.h"
 #include "legacy.h"
 
@@ -26,6 +27,11 @@ static const Format FORMATS[] = {
     {12, 256, 144, 8, 0, 2, encode_q4_k, encode_q4_k_weighted, 0},
     {13, 256, 176, 8, 0, 2, encode_q5_k, encode_q5_k_weighted, 0},
     {14, 256, 210, 8, 208, -1, encode_q6_k, encode_q6_k_weighted, 0},
+    {IQ2_XXS, 256, 66, 8, 0, -1, 0, encode_iq2_xxs_weighted, 0},
+    {IQ2_XS, 256, 74, 8, 0, -1, 0, encode_iq2_xs_weighted, 0},
+    {IQ3_XXS, 256, 98, 8, 0, -1, encode_iq3_xxs, encode_iq3_xxs_weighted, 0},
+    {IQ3_S, 256, 110, 8, 0, -1, encode_iq3_s, encode_iq3_s_weighted, 0},
+    {IQ2_S, 256, 82, 8, 0, -1, encode_iq2_s, encode_iq2_s_weighted, 0},
     {20, 32, 18, 32, 0, -1, encode_iq4_nl, encode_iq4_nl_weighted, 0},
     {39, 32, 17, 32, -1, -1, encode_mxfp4, encode_mxfp4, 0},
     {40, 64, 36, 16, -1, -1, encode_nvfp4, encode_nvfp4, 0},

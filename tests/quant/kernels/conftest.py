@@ -80,6 +80,12 @@ def importances(rng: np.random.Generator, n_per_row: int) -> Iterator[tuple[str,
     yield "spiky", np.exp(rng.standard_normal(n_per_row) * 4).astype(np.float32)
 
 
+ENDS_THE_PROCESS = {
+    kind: {"huge"} for kind in (GGMLType.IQ2_XXS, GGMLType.IQ2_XS, GGMLType.IQ2_S, GGMLType.IQ3_XXS, GGMLType.IQ3_S)
+}
+"""Where ggml's own search finds no point at all, which it answers with an abort."""
+
+
 def library_rows(kind: GGMLType, values: Floats, importance: Floats | None) -> npt.NDArray[np.uint8]:
     """What ggml_quantize_chunk of the installed library makes."""
     blocks = np.empty((len(values), kind.row_bytes(values.shape[1])), dtype=np.uint8)
@@ -115,6 +121,8 @@ def differences(kind: GGMLType, weighted: bool, lanes: str, n_weights: int, seed
     n_cases = len(DISTRIBUTIONS) * (5 if weighted else 1)
     wrong = []
     for name, values, importance in cases(weighted, -(-n_weights // (N_PER_ROW * n_cases)), seed):
+        if name.partition(",")[0] in ENDS_THE_PROCESS.get(kind, ()):
+            continue
         wanted = library_rows(kind, values, importance)
         sound = np.array([are_sound(kind, row) for row in wanted[:, None]])
         if refused(kind, values, importance, lanes) == bool(sound.all()):
