@@ -27,7 +27,7 @@ from nemotron_gguf.convert.pipeline import Pipeline, StoppedError
 from nemotron_gguf.convert.tally import Tally
 
 CHUNK = 8 << 20  # bytes of one range, and of one entry in the journal
-FLUSH_SECONDS = 5.0  # between records of the journal: what a kill costs at most
+FLUSH_SECONDS = 1.0  # between records of the journal: what a kill costs at most
 FORMAT = 1  # of journal and part file together
 
 

@@ -80,7 +80,7 @@ def bring(asked: Asked, goal: Goal, as_json: bool = False) -> Pulled:
         try:
             return pull(asked, goal, FetchOptions(report, console.note))
         except (KeyboardInterrupt, SystemExit) as error:
-            for line in getattr(error, "__notes__", ()):
+            for line in getattr(error, "__notes__", ["stopped: the same command goes on there"]):
                 console.note(line)
             raise
 

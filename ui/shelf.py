@@ -71,12 +71,14 @@ def resolve(text: str) -> Path:
 
 
 def hint(path: Path) -> None:
-    """Say how to chat with a model of the library, by the shortest name that means it."""
-    from nemotron_gguf.models.shelf import books, find
+    """Say how to chat with a model of the library: by its name, or by its path where the name means another file."""
+    from nemotron_gguf.models.gguf_parts import part_name
+    from nemotron_gguf.models.shelf import find
 
-    name = next((book.name for book in books(path.parent) if book.path == path), str(path))
+    part = part_name(path)
+    name = part.stem if part else path.name.removesuffix(".gguf")
     try:
-        shown = name if find(name) == path else str(path)
+        shown = name if find(name).parent == path.parent else str(path)
     except NemotronError:
         shown = str(path)
     console.note(f"talk with it: nemotron chat {shlex.quote(shown)}")

@@ -77,7 +77,7 @@ def test_what_is_outlasted(hub_here: Hub, nemotron: Program, small: bytes, kind:
 
 def test_addresses_that_expire_all_the_time(hub_here: Hub, nemotron: Program, small: bytes) -> None:
     offer(hub_here, {NAME: small})
-    hub_here.lifetime = 4
+    hub_here.lifetime, hub_here.xet = 4, True
     assert nemotron("pull", REPO).status == 0
     assert (nemotron.library / NAME).read_bytes() == small
 
