@@ -17,7 +17,7 @@ from nemotron_gguf.convert.hub_cache import cached_folder, is_complete
 from nemotron_gguf.convert.hub_client import LIBRARY, endpoint, http_errors, passing, refusal
 from nemotron_gguf.convert.hub_store import Store
 from nemotron_gguf.convert.json_files import MAX_JSON
-from nemotron_gguf.convert.patience import Effort, Patience
+from nemotron_gguf.convert.patience import Effort, Lost, Patience
 from nemotron_gguf.convert.remote import Listed
 from nemotron_gguf.convert.repository import CachedFolder, Repository, list_files
 
@@ -178,8 +178,9 @@ def _show_bars(wanted: bool) -> None:
     (enable_progress_bars if wanted else disable_progress_bars)()
 
 
-def _unreachable(place: Place, error: Exception) -> Interrupted:
+def _unreachable(place: Place, error: Interrupted) -> Interrupted:
+    reason = error.reason if isinstance(error, Lost) else error
     return Interrupted(
-        f"the Hub could not be reached and {place} is not complete in the cache ({error}); check the network,"
+        f"the Hub could not be reached ({reason}) and {place} is not complete in the cache; check the network,"
         " HF_ENDPOINT and HF_HUB_OFFLINE, and run it again: finished files are kept"
     )

@@ -47,11 +47,11 @@ def passing(error: BaseException) -> Failed | None:
     if _is_certificate(error):
         return None
     if isinstance(error, library.TransportError) and not isinstance(error, library.UnsupportedProtocol):
-        return Failed(_words(error))
+        return Failed(words(error))
     if isinstance(error, RuntimeError) and "closed" in str(error):
         return Failed("the client was closed")  # by huggingface_hub, which makes a new one
     if isinstance(error, TimeoutError | ConnectionError):
-        return Failed(_words(error))
+        return Failed(words(error))
     return None
 
 
@@ -93,8 +93,8 @@ def refusal(error: BaseException, repo_id: str, revision: str | None) -> Convert
     if isinstance(error, errors.HfHubHTTPError):
         return _status_refusal(error, what)
     if _is_certificate(error):
-        return ConvertError(f"the certificate of {endpoint()} is not accepted: {_words(error)}; check SSL_CERT_FILE")
-    return ConvertError(f"reading {what} from the Hub failed: {_words(error)}")
+        return ConvertError(f"the certificate of {endpoint()} is not accepted: {words(error)}; check SSL_CERT_FILE")
+    return ConvertError(f"reading {what} from the Hub failed: {words(error)}")
 
 
 def _status_refusal(error: Any, what: str) -> ConvertError:
@@ -119,7 +119,8 @@ def plain(text: str, limit: int = 200) -> str:
     return " ".join(re.sub(r"\S*://\S*", "an address", text).split())[:limit]
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
+    """What an error says, or its name."""
     return plain(str(error)) or type(error).__name__
 
 

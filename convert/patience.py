@@ -51,9 +51,9 @@ class Patience:
 
 
 class Failed(Exception):  # noqa: N818 - never leaves this room
-    """A try that failed. After `tries` of them in a row it is `error`; None: only the time decides.
+    """A try that failed. `wait` are the seconds that the server asks for.
 
-    `wait` are the seconds that the server asks for; `stale` says that the address is no good any more.
+    `stale` says that the address is no good any more; where none is, it has come to an `error`.
     """
 
     def __init__(
@@ -61,13 +61,22 @@ class Failed(Exception):  # noqa: N818 - never leaves this room
         reason: str,
         *,
         wait: float | None = None,
-        tries: int | None = None,
         error: type[ConvertError] = ConvertError,
         stale: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.reason, self.wait, self.tries, self.error = reason, wait, tries, error
-        self.stale = stale
+        self.reason, self.wait, self.error, self.stale = reason, wait, error, stale
+
+
+class Lost(Interrupted):
+    """Nothing came for too long, for a `reason` at last."""
+
+    def __init__(self, what: str, seconds: float, reason: str) -> None:
+        super().__init__(
+            f"{what}: nothing came for {seconds:.0f} seconds, at last {reason}; check the network and run the same"
+            " command again"
+        )
+        self.reason = reason
 
 
 class Effort:
@@ -79,7 +88,7 @@ class Effort:
 
     def progressed(self) -> None:
         """Something came: the count and the time start anew."""
-        self._failures, self._same = 0, 0
+        self._failures = 0
         self._started = time.monotonic()
         self._granted = 0.0  # seconds that the server asked to wait: they are not held against it, within the budget
 
@@ -98,17 +107,11 @@ class Effort:
                 self.failed(failure)
 
     def failed(self, failure: Failed) -> None:
-        """Wait until it is worth trying again. Raises what it has come to where it is not."""
+        """Wait until it is worth trying again; raises Lost where the time is up."""
         self._failures += 1
-        self._same = self._same + 1 if failure.tries is not None else 0
-        if failure.tries is not None and self._same >= failure.tries:
-            raise failure.error(f"{self._what}: {failure.reason}")
         delay = self._delay(failure)
         if time.monotonic() + delay > self._started + self._budget + self._granted:
-            raise Interrupted(
-                f"{self._what}: nothing came for {self._budget:.0f} seconds, at last {failure.reason}; check the"
-                " network and run the same command again"
-            )
+            raise Lost(self._what, self._budget, failure.reason)
         self._stop.wait(delay)
         self.check()
 

@@ -6,14 +6,18 @@ import re
 import time
 from typing import Any
 
-from nemotron_gguf.convert.errors import ConvertError, Interrupted
+from nemotron_gguf.convert.errors import Interrupted
 from nemotron_gguf.convert.hub_client import PASSING, status_failure
 from nemotron_gguf.convert.patience import Failed, Patience
 
 STALE = {400, 401, 403, 404, 410}  # how storages refuse a signed address that has expired
-STRANGE = 3  # answers in a row that make no sense before it is believed that no other will come
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
+
+
+def odd(reason: str) -> Failed:
+    """An answer that cannot be right: another address may do better, and where none does it is an error for good."""
+    return Failed(reason, stale=True)
 
 
 class Span:
@@ -43,22 +47,22 @@ class Span:
     def put(self, piece: bytes) -> None:
         """Add what came next."""
         if len(piece) > self.left:
-            raise Failed(f"the storage sent more than the {self._size} bytes that were asked for", tries=STRANGE)
+            raise odd(f"the storage sent more than the {self._size} bytes that were asked for")
         self._view[self.done : self.done + len(piece)] = piece
         self.done += len(piece)
 
 
 class RangeAnswers:
-    """Receives answers for one file of `size` bytes, `name` in messages."""
+    """Receives answers for one file of `size` bytes."""
 
-    def __init__(self, name: str, size: int, patience: Patience) -> None:
-        self._name, self._size, self._patience = name, size, patience
+    def __init__(self, size: int, patience: Patience) -> None:
+        self._size, self._patience = size, patience
         self._etags: dict[str, str] = {}
 
     def receive(self, answer: Any, span: Span) -> None:
         """Check an answer (a streamed response) and take its bytes.
 
-        Raises Failed where another try may do better, ConvertError where the file is another one.
+        Raises Failed where it is not what it must be; then no byte of it is taken.
         """
         status = answer.status_code
         if status in PASSING:
@@ -72,11 +76,11 @@ class RangeAnswers:
             self._check_range(answer.headers, span)
         elif not whole:
             what = "sends the whole file where a range is asked for" if status == 200 else f"answered {status}"
-            raise Failed(f"the storage {what}; try --keep-source, which needs no ranges", tries=STRANGE)
+            raise odd(f"the storage {what}")
         elif answer.headers.get("content-length", str(self._size)) != str(self._size):
             self._check_total(answer.headers["content-length"])
         if answer.headers.get("content-encoding", "identity") not in ("", "identity"):
-            raise Failed("the storage, or a proxy, sends the bytes compressed", tries=STRANGE)
+            raise odd("the storage, or a proxy, sends the bytes compressed")
         self._check_etag(answer)
         self._take(answer, span)
 
@@ -84,21 +88,18 @@ class RangeAnswers:
         text = headers.get("content-range", "")
         match = _CONTENT_RANGE.fullmatch(text.strip())
         if match is None:
-            raise Failed(f"the storage answers a range with Content-Range {text[:60]!r}", tries=STRANGE)
+            raise odd(f"the storage answers a range with Content-Range {text[:60]!r}")
         self._check_total(match[3])
         first, last = int(match[1]), int(match[2])
         length = headers.get("content-length", str(last - first + 1))
         if first != span.first or not first <= last <= span.last or length != str(last - first + 1):
-            raise Failed(
+            raise odd(
                 f"the storage answers bytes {span.first}-{span.last} with {first}-{last} and {length[:20]} bytes",
-                tries=STRANGE,
             )
 
     def _check_total(self, total: str) -> None:
         if total.isascii() and total.isdigit() and int(total[:20]) != self._size:
-            raise ConvertError(
-                f"{self._name} has {total[:20]} bytes in the storage, {self._size} expected; it changed: start anew"
-            )
+            raise odd(f"it has {total[:20]} bytes in the storage, {self._size} expected; it changed: start anew")
 
     def _check_etag(self, answer: Any) -> None:
         """The storage's own ETag, which is another than the Hub's, must stay the same for the same address."""
@@ -109,9 +110,9 @@ class RangeAnswers:
         if len(self._etags) > 64:
             self._etags.clear()
         if self._etags.setdefault(place, etag) != etag:
-            raise ConvertError(
-                f"{self._name} has the ETag {etag[:80]} in the storage, {self._etags[place][:80]} expected;"
-                " it changed while it was read: start anew"
+            raise odd(
+                f"it has the ETag {etag[:80]} in the storage, {self._etags[place][:80]} expected; it changed while it"
+                " was read: start anew"
             )
 
     def _take(self, answer: Any, span: Span) -> None:
@@ -126,6 +127,6 @@ class RangeAnswers:
 
 def _stale(status: int) -> Failed:
     if status == 404:
-        return Failed("the storage does not have it (404)", stale=True)
+        return odd("the storage does not have it (404)")
     reason = f"the storage refuses every address that the Hub gives ({status}); run the same command again later"
     return Failed(reason, error=Interrupted, stale=True)

@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.hub_client import LIBRARY, endpoint, http_errors, passing, refusal
+from nemotron_gguf.convert.hub_client import LIBRARY, endpoint, http_errors, passing, refusal, words
 from nemotron_gguf.convert.patience import Effort, Failed, Patience
-from nemotron_gguf.convert.range_answer import RangeAnswers, Span
+from nemotron_gguf.convert.range_answer import RangeAnswers, Span, odd
 
-REFUSALS = 8  # addresses in a row that bring nothing, waits between them, until it is believed that none will
+REFUSALS = 6  # addresses in a row that bring nothing, waits between them, until it is believed that none will
 IN_FLIGHT = 8  # ranges of one build under way at once: enough to fill a line of a gigabit over an ocean
 
 
@@ -82,7 +82,7 @@ class RemoteFile:
         self._useless = 0  # addresses in a row that brought nothing
         assert self._known.size is not None
         self.size = self._known.size
-        self._answers = RangeAnswers(self.name, self.size, self._patience)
+        self._answers = RangeAnswers(self.size, self._patience)
 
     def identity(self) -> dict[str, object]:
         """Name, size and ETag of the file, and the repository's commit; nothing of a signed address."""
@@ -142,7 +142,7 @@ class RemoteFile:
                 self._answers.receive(answer, span)
         except http_errors() as error:
             if span.left:
-                raise passing(error) or Failed(f"{type(error).__name__} at the storage", tries=3) from error
+                raise passing(error) or odd(f"the storage gave {type(error).__name__} ({words(error)})") from error
         finally:
             if span.done > before:
                 location.worked, self._useless = True, 0

@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,12 @@ def as_it_is(answer: Answer) -> Answer:
     return answer
 
 
+@lru_cache(maxsize=256)
+def digest(kind: str, data: bytes) -> str:
+    """Taken once of each file."""
+    return hashlib.new(kind, data).hexdigest()
+
+
 @dataclass
 class Hub:
     """What is offered and how, what goes wrong, and what was asked for.
@@ -222,7 +229,7 @@ class Hub:
         """As the Hub has it: SHA-256 of large files, git's id of others."""
         data = self.files[name]
         if self.large(name):
-            return hashlib.sha256(data).hexdigest()
+            return digest("sha256", data)
         return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
     def listing(self) -> dict[str, Any]:
@@ -296,7 +303,7 @@ def file_answer(hub: Hub, request: Request, path: str) -> Answer:
         target = f"/api/resolve-cache/models/{REPO}/{COMMIT}/{name}?etag=%22{etag}%22"
         return Answer(307, {**about, "Location": target})
     about |= {
-        "ETag": f'"{hashlib.md5(data).hexdigest()}"',
+        "ETag": f'"{digest("md5", data)}"',
         "X-Linked-ETag": f'"{etag}"',
         "X-Linked-Size": str(len(data)),
     }
@@ -312,7 +319,7 @@ def storage_answer(hub: Hub, request: Request, query: Mapping[str, list[str]]) -
     if not hub.use(query.get("Signature", [""])[0]):
         return Answer(hub.refused, {"Content-Type": "application/xml"}, b"<Error><Code>AccessDenied</Code></Error>")
     data = hub.files[request.name]
-    return range_answer(request, data, {"ETag": f'"{hashlib.md5(data).hexdigest()}-3"', "Accept-Ranges": "bytes"})
+    return range_answer(request, data, {"ETag": f'"{digest("md5", data)}-3"', "Accept-Ranges": "bytes"})
 
 
 def range_answer(request: Request, data: bytes, headers: Mapping[str, str]) -> Answer:

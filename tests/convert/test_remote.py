@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from nemotron_gguf.convert.safetensors import Shard
 from nemotron_gguf.tests.hub_server import COMMIT, REPO, Hub, as_it_is, redirect, status
 
 WEIGHTS = "model.safetensors"
-QUICK = Patience(1.0, 1.0, 0.01, 0.1, 1.0)
+QUICK = Patience(5.0, 5.0, 0.01, 0.1, 5.0)
 CONFIG = Address(REPO, COMMIT, "config.json")
 
 
@@ -64,8 +65,7 @@ def test_the_token_goes_to_the_hub_alone(hub_here: Hub, monkeypatch: pytest.Monk
     assert [r.authorization for r in hub_here.asked("storage")] == [""]
     assert opened("config.json").read(0, 5) == hub_here.files["config.json"][:5], "a small file is the Hub's own"
     hub_here.fail("hub", "config.json", as_it_is, as_it_is, redirect(hub_here.sign(WEIGHTS)))
-    with pytest.raises(ConvertError, match="in the storage"):
-        opened("config.json").read(0, 5)
+    assert opened("config.json").read(0, 5) == hub_here.files["config.json"][:5], "another file's bytes are not taken"
     assert [r.authorization for r in hub_here.asked("storage")] == ["", ""], "nor after a redirect of a range"
 
 
@@ -132,13 +132,14 @@ def test_a_cached_file_of_another_size_is_not_used(hub_here: Hub, tmp_path: Path
 def test_without_a_hub_the_cache_must_be_complete(
     hub_here: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, "0.3")
     open_checkpoint(REPO, progress=False).close()
+    monkeypatch.setenv(VARIABLE, "0.3")
     hub_here.fail_always("api", "*", status(503))
-    with pytest.raises(Interrupted, match=r"not complete in the cache .*503"):
+    with pytest.raises(Interrupted, match=r"reached .the Hub answered 503. and .* is not complete"):
         open_checkpoint(REPO, progress=False)
     snapshot = tmp_path / "cache" / f"models--{REPO.replace('/', '--')}" / "snapshots" / COMMIT
     snapshot.joinpath(WEIGHTS).write_bytes(hub_here.files[WEIGHTS])
+    monkeypatch.setenv(VARIABLE, "300")
     started = time.monotonic()
     with open_checkpoint(REPO, progress=False) as checkpoint:
         assert checkpoint.shards[0].read(0, 8) == hub_here.files[WEIGHTS][:8]
@@ -232,17 +233,6 @@ def test_a_wait_is_never_longer_than_the_whole_time(clock: Clock) -> None:
     assert max(clock.waits) <= 300
 
 
-def test_strange_answers_are_counted_in_a_row(clock: Clock) -> None:
-    work, strange = effort(clock), Failed("it answered 418", tries=3)
-    work.failed(strange)
-    work.failed(strange)
-    work.failed(Failed("503"))
-    work.failed(strange)
-    work.failed(strange)
-    with pytest.raises(ConvertError, match="a file: it answered 418"):
-        work.failed(strange)
-
-
 def test_work_that_is_called_off_waits_no_more() -> None:
     stop = threading.Event()
     stop.set()
@@ -279,7 +269,7 @@ def test_a_certificate_that_is_not_accepted_is_not_waited_for(hub_here: Hub) -> 
 def test_a_client_that_was_closed_is_replaced(hub_here: Hub) -> None:
     from huggingface_hub import close_session, get_session
 
-    file, data = opened(), hub_here.files[WEIGHTS]
+    file, data = RemoteFile(Address(REPO, COMMIT, WEIGHTS), None, replace(QUICK, opening=1.0)), hub_here.files[WEIGHTS]
     get_session().close()  # as by another user of the one client
     with pytest.raises(Interrupted, match="the client was closed"):
         file.read(0, 10)

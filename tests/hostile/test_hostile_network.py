@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 SHARD = "model-00002-of-00003.safetensors"
 PIECE = 20_000  # bytes of a read
-PATIENCE = 1.5  # seconds
+PATIENCE, LITTLE = 10.0, 1.5  # seconds without a byte: more than a busy machine takes, and what is waited for in vain
+IN_VAIN = {"503 for ever", "429 for ever", "cut for ever", "silence for ever", "the Hub is down"}
 Setting = Callable[[Hub], object]
 
 
@@ -52,7 +53,7 @@ def hub(checkpoints: Checkpoints) -> Iterator[Hub]:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(PATIENCE))
 
 
@@ -151,7 +152,7 @@ OUTLASTED: dict[str, Setting] = {
     "always fewer bytes": storage_always(short(4_000)),
     "Content-Length too long, then the end": storage(length(PIECE), cut(100)),
     "no Content-Length, an early end": storage(chunked_short(9_999)),
-    "silence": storage(silent(PATIENCE)),
+    "silence": storage(silent(1.5)),
     "a byte now and then": storage(slow(1, 0.2)),
     "no HTTP": storage(nonsense(b"\0\1\2 hello\r\n\r\n"), nonsense(b"")),
     "addresses that expire (403)": expiring(3),
@@ -166,6 +167,9 @@ OUTLASTED: dict[str, Setting] = {
     "addresses expire, and answers are cut": both(expiring(4), storage_always(cut(11_000))),
     "one answer with the whole file": storage(lambda _: Answer(200, {}, b"x" * 100_000)),
     "one answer with other bytes than asked for": storage(header("Content-Range", f"bytes 0-{PIECE - 1}/*")),
+    "one answer with another size": storage(header("Content-Range", f"bytes 0-{PIECE - 1}/77")),
+    "one answer with another ETag": storage(header("ETag", '"other"')),
+    "a page of a proxy": storage(*[lambda _: Answer(200, {"Content-Type": "text/html"}, b"<html>log in</html>")] * 2),
     "a redirect within the storage": storage(redirect("")),
     "a weak ETag": storage(as_weak),
     "Xet": lambda hub: setattr(hub, "xet", True),
@@ -250,8 +254,9 @@ def test_outlasted(case: str, hub_here: Hub) -> None:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_refused_in_one_line(case: str, hub_here: Hub) -> None:
+def test_refused_in_one_line(case: str, hub_here: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     setting, words, passes = REFUSED[case]
+    monkeypatch.setenv(VARIABLE, str(LITTLE if case in IN_VAIN else PATIENCE))
     setting(hub_here)
     started = time.monotonic()
     with pytest.raises(ConvertError) as caught:
@@ -262,7 +267,7 @@ def test_refused_in_one_line(case: str, hub_here: Hub) -> None:
     assert len(message) < 500
     assert "Signature" not in message
     assert isinstance(caught.value, Interrupted) is passes, "whether what is done is kept"
-    assert time.monotonic() - started < 8 * PATIENCE
+    assert time.monotonic() - started < 30
 
 
 def test_the_storage_is_gone_for_a_while(hub_here: Hub) -> None:
@@ -294,7 +299,7 @@ def test_closing_ends_the_waiting(hub_here: Hub, monkeypatch: pytest.MonkeyPatch
     started = time.monotonic()
     with pytest.raises(Interrupted, match="called off"):
         checkpoint.shards[0].read(1 << 16, 100)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     closing.join()
 
 
@@ -305,7 +310,7 @@ def test_one_shard_that_fails_ends_the_waiting_for_others(hub_here: Hub, monkeyp
     started = time.monotonic()
     with pytest.raises(ConvertError, match="has 9 bytes now"):
         open_checkpoint(REPO, progress=False)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 def test_weights_are_asked_for_at_the_commit_only(hub_here: Hub) -> None:
