@@ -28,12 +28,12 @@ typedef struct {
 } Tile;
 
 /* The code of a neighbour with the least error, the first of equals. x and w are a lane of a tile. */
-static inline int best_neighbour(const uint16_t *list, const float *x, const float *w, float scale, const Kind k) {
+INLINED int best_neighbour(const uint16_t *list, const float *x, const float *w, float scale, const Kind k) {
     int n = list++[0];
 #ifdef NEMOTRON_AVX2
     /* the error of each level of each weight, looked up by the fields of eight codes at a time */
     const __m256 three = _mm256_setr_ps(1, 3, 5, 7, 9, 11, 13, 15), two = _mm256_setr_ps(1, 3, 5, 7, 1, 3, 5, 7);
-    F levels = scale * (F)(k.bits == 3 ? three : two), error[8], best = all(FLT_MAX);
+    F levels = scale * (F)(k.bits == 3 ? three : two), error[8], best = all(FLT_MAX), least;
     I found = all_i(list[0]), place = {0, 1 << 16, 2 << 16, 3 << 16, 4 << 16, 5 << 16, 6 << 16, 7 << 16};
     for (int i = 0; i < k.group; i++) {
         F diff = levels - x[i * LANES];
@@ -48,10 +48,11 @@ static inline int best_neighbour(const uint16_t *list, const float *x, const flo
         }
         I better = sum < best;
         best = lesser(sum, best);
+        if (n == 8) return list[__builtin_ctz(bits(best == all(-largest(-best))))]; /* most lists are as short */
         found = (I)choose(better, (F)(code | place), (F)found);
         place += 8 << 16;
     }
-    F least = all(-largest(-best));
+    least = all(-largest(-best));
     I first = (I)choose(best == least, (F)found, (F)all_i(INT32_MAX));
     __m128i m = _mm_min_epi32(_mm256_castsi256_si128((__m256i)first), _mm256_extracti128_si256((__m256i)first, 1));
     m = _mm_min_epi32(m, _mm_shuffle_epi32(m, 0x4e));
@@ -75,7 +76,7 @@ static inline int best_neighbour(const uint16_t *list, const float *x, const flo
 }
 
 /* Levels for a scale, put on the grid. `off` tells which lanes' points were not; lanes out of `wanted` are not moved. */
-static inline I put_on_grid(I *off, const Tile *tile, int at, F inverse, F scale, I wanted, const Kind k) {
+INLINED I put_on_grid(I *off, const Tile *tile, int at, F inverse, F scale, I wanted, const Kind k) {
     const Grid *grid = &nemotron_grids[k.type];
     int32_t codes[LANES], missed[LANES];
     float scales[LANES];
@@ -100,7 +101,7 @@ static inline I put_on_grid(I *off, const Tile *tile, int at, F inverse, F scale
 }
 
 /* The level of the lowest field of a code. */
-static inline F level(I code, int bits) {
+INLINED F level(I code, int bits) {
 #ifdef NEMOTRON_AVX2
     if (bits == 3) return (F)_mm256_permutevar8x32_ps(_mm256_setr_ps(1, 3, 5, 7, 9, 11, 13, 15), (__m256i)code);
     return (F)_mm256_permutevar_ps(_mm256_setr_ps(1, 3, 5, 7, 1, 3, 5, 7), (__m256i)code);
@@ -109,7 +110,7 @@ static inline F level(I code, int bits) {
 #endif
 }
 
-static inline void sums(F *sumqx, F *sumq2, const Tile *tile, const I *codes, const Kind k) {
+INLINED void sums(F *sumqx, F *sumq2, const Tile *tile, const I *codes, const Kind k) {
     F qx = all(0), q2 = all(0);
     for (int g = 0; g < k.sub / k.group; g++) {
         I code = codes[g];
@@ -124,7 +125,7 @@ static inline void sums(F *sumqx, F *sumq2, const Tile *tile, const I *codes, co
 }
 
 /* Splits signs from magnitudes. With `parity` an odd number of minuses is made even at the weight that matters least. */
-static inline void split_signs(Tile *tile, const Kind k) {
+INLINED void split_signs(Tile *tile, const Kind k) {
     for (int e = 0; e < k.sub; e += 8) {
         I signs = all_i(0), odd = all_i(0), place = all_i(0);
         F least = all(0);
@@ -147,7 +148,7 @@ static inline void split_signs(Tile *tile, const Kind k) {
 }
 
 /* The scales and codes of a tile; a scale of 0 and codes of -1 where a sub-block is nothing. */
-static inline F search_grid(I *codes, Tile *tile, const Kind k) {
+INLINED F search_grid(I *codes, Tile *tile, const Kind k) {
     const int groups = k.sub / k.group, top = k.bits == 3 ? 15 : 5;
     F max = tile->x[0], best = all(0), sumqx, sumq2, scale;
     I on_grid[8], off, fresh[8], unused[32];
@@ -193,7 +194,7 @@ static inline F search_grid(I *codes, Tile *tile, const Kind k) {
 }
 
 /* Magnitudes and weights of the tile of sub-blocks from `first` on. */
-static inline void load_tile(Tile *tile, const Unit *u, int group, int first, const float *mean, int weighted, const Kind k) {
+INLINED void load_tile(Tile *tile, const Unit *u, int group, int first, const float *mean, int weighted, const Kind k) {
     const int per_block = 256 / k.sub, block = first / per_block;
     to_lanes(tile->x, u->x + 256 * group + first * k.sub, k.sub);
     if (weighted) to_lanes(tile->w, u->importance[group + block] + first % per_block * k.sub, k.sub);
@@ -214,7 +215,7 @@ typedef struct {
     uint8_t signs[SUBS * 4];
 } Points;
 
-static inline void search_points(Points *points, const Unit *u, int group, int weighted, const Kind k) {
+INLINED void search_points(Points *points, const Unit *u, int group, int weighted, const Kind k) {
     const int groups = k.sub / k.group, eights = k.sub / 8;
     float mean[LANES];
     Tile tile;
@@ -234,7 +235,7 @@ static inline void search_points(Points *points, const Unit *u, int group, int w
 }
 
 /* Writes the indices and signs of a super-block, all zero before; the scales are to come. */
-static inline void put_points(uint8_t *out, const int *index, const uint8_t *signs, const Kind k) {
+INLINED void put_points(uint8_t *out, const int *index, const uint8_t *signs, const Kind k) {
     int shift = 0; /* IQ3_S: sub-blocks that are nothing take no place, those behind them move up (but not their bits) */
     for (int sub = 0; sub < 256 / k.sub; sub++) {
         const int *at = index + sub * (k.sub / k.group);
@@ -268,7 +269,7 @@ static inline void put_points(uint8_t *out, const int *index, const uint8_t *sig
 }
 
 /* Writes the scales of a super-block: four bits each, in the top of a word of signs or in bytes of their own. */
-static inline void put_scales(uint8_t *out, const float *scales, const Kind k) {
+INLINED void put_scales(uint8_t *out, const float *scales, const Kind k) {
     float max = 0;
     for (int j = 0; j < 256 / k.sub; j++) max = max > scales[j] ? max : scales[j];
     if (max == 0) { /* IQ2_S and IQ3_S leave their points as they are */
@@ -286,7 +287,7 @@ static inline void put_scales(uint8_t *out, const float *scales, const Kind k) {
     }
 }
 
-static inline void encode_grid(Unit *u, int weighted, const Kind k) {
+INLINED void encode_grid(Unit *u, int weighted, const Kind k) {
     const int per_block = 256 / k.sub;
     for (int group = 0; group < u->n; group += LANES) {
         Points points;
@@ -300,11 +301,9 @@ static inline void encode_grid(Unit *u, int weighted, const Kind k) {
     }
 }
 
-static void encode_iq3_s(Unit *u) { encode_grid(u, 0, IQ3S); }
-static void encode_iq3_xxs(Unit *u) { encode_grid(u, 0, IQ3XXS); }
-static void encode_iq2_s(Unit *u) { encode_grid(u, 0, IQ2S); }
-static void encode_iq3_s_weighted(Unit *u) { encode_grid(u, 1, IQ3S); }
-static void encode_iq3_xxs_weighted(Unit *u) { encode_grid(u, 1, IQ3XXS); }
-static void encode_iq2_s_weighted(Unit *u) { encode_grid(u, 1, IQ2S); }
-static void encode_iq2_xs_weighted(Unit *u) { encode_grid(u, 1, IQ2XS); }
-static void encode_iq2_xxs_weighted(Unit *u) { encode_grid(u, 1, IQ2XXS); }
+/* One function a type serves both, so that each is compiled once with its constants. */
+static void encode_iq2_xxs(Unit *u) { encode_grid(u, u->importance[0] != 0, IQ2XXS); }
+static void encode_iq2_xs(Unit *u) { encode_grid(u, u->importance[0] != 0, IQ2XS); }
+static void encode_iq2_s(Unit *u) { encode_grid(u, u->importance[0] != 0, IQ2S); }
+static void encode_iq3_xxs(Unit *u) { encode_grid(u, u->importance[0] != 0, IQ3XXS); }
+static void encode_iq3_s(Unit *u) { encode_grid(u, u->importance[0] != 0, IQ3S); }

@@ -20,6 +20,9 @@
 #define LANES 4
 #endif
 
+/* For what is slow unless it is compiled anew for each type, with its constants. */
+#define INLINED static inline __attribute__((always_inline))
+
 typedef float F __attribute__((vector_size(4 * LANES)));
 typedef int32_t I __attribute__((vector_size(4 * LANES))); /* also masks: -1 where true */
 typedef float F_loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
