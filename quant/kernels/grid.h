@@ -7,8 +7,10 @@
 
 /* A point is a code: its levels, 2 bits (IQ2) or 3 bits (IQ3) each, the first one lowest. */
 typedef struct {
-    int32_t *entry;  /* of a code: its index where it is on the grid, else -1 - the place of its list */
-    uint16_t *lists; /* a multiple of 8, then as many codes, nearest first, filled up with the first one */
+    int16_t *index;  /* of a code: its number on the grid, or -1 */
+    int32_t *place;  /* of a code: where its list begins */
+    uint16_t *lists; /* a multiple of 8, then as many codes, nearest first, filled up with the first one; the list of a
+                        point on the grid is itself */
 } Grid;
 
 enum { IQ2_XXS = 16, IQ2_XS = 17, IQ3_XXS = 18, IQ3_S = 21, IQ2_S = 22, GRID_TYPES = 32 };

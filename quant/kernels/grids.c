@@ -45,24 +45,27 @@ static int neighbours(uint16_t *list, unsigned code, const uint16_t *codes, int 
 int nemotron_set_grid(int type, const uint16_t *codes, int n, int n_distances) {
     int bits = type == IQ3_XXS || type == IQ3_S ? 3 : 2, fields = bits == 3 ? 4 : 8, size = 0, room = 1 << 16;
     int n_codes = bits == 3 ? 1 << 12 : 1 << 16;
-    Grid grid = {malloc(sizeof(int32_t) * (size_t)n_codes), malloc(sizeof(uint16_t) * (size_t)room)};
-    if (!grid.entry || !grid.lists || n > MAX_POINTS) return 0;
-    for (int code = 0; code < n_codes; code++) grid.entry[code] = -1;
-    for (int i = 0; i < n; i++) grid.entry[codes[i]] = i;
+    Grid grid = {malloc(sizeof(int16_t) * (size_t)n_codes), malloc(sizeof(int32_t) * (size_t)n_codes),
+                 malloc(sizeof(uint16_t) * (size_t)room)};
+    if (!grid.index || !grid.place || !grid.lists || n > MAX_POINTS) return 0;
+    for (int code = 0; code < n_codes; code++) grid.index[code] = -1;
+    for (int i = 0; i < n; i++) grid.index[codes[i]] = (int16_t)i;
     for (int code = 0; code < n_codes; code++) {
         int possible = 1;
         for (int i = 0; i < fields && bits == 2; i++) possible &= (code >> 2 * i & 3) != 3; /* IQ2 has three levels */
-        if (grid.entry[code] >= 0 || !possible) continue;
+        if (!possible) continue;
         if (room - size < MAX_POINTS + 8) {
             uint16_t *more = realloc(grid.lists, sizeof(uint16_t) * (size_t)(room *= 2));
             if (!more) return 0;
             grid.lists = more;
         }
         uint16_t *list = grid.lists + size;
-        int found = neighbours(list + 1, (unsigned)code, codes, n, bits, n_distances);
+        int found = 1;
+        if (grid.index[code] >= 0) list[1] = (uint16_t)code;
+        else found = neighbours(list + 1, (unsigned)code, codes, n, bits, n_distances);
         for (; found % 8; found++) list[1 + found] = list[1];
         list[0] = (uint16_t)found;
-        grid.entry[code] = -1 - size;
+        grid.place[code] = size;
         size += 1 + found;
     }
     nemotron_grids[type] = grid;

@@ -1,6 +1,5 @@
 /* IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS and IQ3_S: groups of 8 or 4 magnitudes are points of a grid, under a scale for each
- * sub-block; signs go apart. A sub-block a lane, but for the choice among a point's neighbours: there a neighbour is a
- * lane. Whatever ggml does about a candidate's quants is done on their codes. */
+ * sub-block; signs go apart. A sub-block a lane, but for the errors of a point's neighbours: there a neighbour is a lane. Whatever ggml does about a candidate's quants is done on their codes. */
 
 #include "grid.h"
 
@@ -27,39 +26,73 @@ typedef struct {
     I signs[4]; /* of eight weights */
 } Tile;
 
-/* The code of a neighbour with the least error, the first of equals. x and w are a lane of a tile. */
-INLINED int best_neighbour(const uint16_t *list, const float *x, const float *w, float scale, const Kind k) {
-    int n = list++[0];
 #ifdef NEMOTRON_AVX2
-    /* the error of each level of each weight, looked up by the fields of eight codes at a time */
+
+/* The errors of eight codes, from a table of each weight's error at each level. */
+INLINED F errors_of_eight(const F *table, const uint16_t *codes, const Kind k) {
+    I field = (I)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)codes));
+    F sum = all(0);
+    for (int i = 0; i < k.group; i++, field >>= k.bits) {
+        if (k.bits == 3) sum += (F)_mm256_permutevar8x32_ps((__m256)table[i], (__m256i)field);
+        else sum += (F)_mm256_permutevar_ps((__m256)table[i], (__m256i)field);
+    }
+    return sum;
+}
+
+/* x and w are a lane of a tile. */
+INLINED void level_errors(F *table, const float *x, const float *w, float scale, const Kind k) {
     const __m256 three = _mm256_setr_ps(1, 3, 5, 7, 9, 11, 13, 15), two = _mm256_setr_ps(1, 3, 5, 7, 1, 3, 5, 7);
-    F levels = scale * (F)(k.bits == 3 ? three : two), error[8], best = all(FLT_MAX), least;
-    I found = all_i(list[0]), place = {0, 1 << 16, 2 << 16, 3 << 16, 4 << 16, 5 << 16, 6 << 16, 7 << 16};
+    F levels = scale * (F)(k.bits == 3 ? three : two);
     for (int i = 0; i < k.group; i++) {
         F diff = levels - x[i * LANES];
-        error[i] = w[i * LANES] * diff * diff;
+        table[i] = w[i * LANES] * diff * diff;
     }
-    for (int j = 0; j < n; j += 8) {
-        I code = (I)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(list + j))), field = code;
-        F sum = all(0);
-        for (int i = 0; i < k.group; i++, field >>= k.bits) {
-            if (k.bits == 3) sum += (F)_mm256_permutevar8x32_ps((__m256)error[i], (__m256i)field);
-            else sum += (F)_mm256_permutevar_ps((__m256)error[i], (__m256i)field);
+}
+
+/* Of each lane's neighbours that with the least error, the first of equals. The first eight of all lanes are looked at
+ * together, as most have no more; no branch tells a point on the grid, which is its own and only neighbour. */
+INLINED void nearest_on_grid(int32_t *codes, const Tile *tile, int at, const float *scales, const Kind k) {
+    const Grid *grid = &nemotron_grids[k.type];
+    const float *x = (const float *)(tile->x + at), *w = (const float *)(tile->root_w + at);
+    const uint16_t *lists[LANES];
+    F table[8], sums[LANES], columns[LANES], least = all(FLT_MAX);
+    I first = all_i(0);
+    int32_t chosen[LANES];
+    float least_of[LANES];
+    unsigned longer = 0;
+    for (int s = 0; s < LANES; s++) {
+        lists[s] = grid->lists + grid->place[codes[s]];
+        longer |= (unsigned)(lists[s][0] > 8) << s;
+        level_errors(table, x + s, w + s, scales[s], k);
+        sums[s] = errors_of_eight(table, lists[s] + 1, k);
+    }
+    transpose(columns, (const float *)sums, LANES);
+    for (int j = 0; j < 8; j++) {
+        I better = columns[j] < least;
+        least = choose(better, columns[j], least);
+        first = (I)choose(better, (F)all_i(j), (F)first);
+    }
+    memcpy(chosen, &first, sizeof first);
+    store(least_of, least);
+    for (int s = 0; s < LANES; s++) codes[s] = lists[s][1 + chosen[s]];
+    for (; longer; longer &= longer - 1) {
+        int s = __builtin_ctz(longer);
+        level_errors(table, x + s, w + s, scales[s], k);
+        for (int j = 8; j < lists[s][0]; j += 8) {
+            F sum = errors_of_eight(table, lists[s] + 1 + j, k);
+            float here = -largest(-sum);
+            if (!(here < least_of[s])) continue;
+            least_of[s] = here;
+            codes[s] = lists[s][1 + j + __builtin_ctz(bits(sum == here))];
         }
-        I better = sum < best;
-        best = lesser(sum, best);
-        if (n == 8) return list[__builtin_ctz(bits(best == all(-largest(-best))))]; /* most lists are as short */
-        found = (I)choose(better, (F)(code | place), (F)found);
-        place += 8 << 16;
     }
-    least = all(-largest(-best));
-    I first = (I)choose(best == least, (F)found, (F)all_i(INT32_MAX));
-    __m128i m = _mm_min_epi32(_mm256_castsi256_si128((__m256i)first), _mm256_extracti128_si256((__m256i)first, 1));
-    m = _mm_min_epi32(m, _mm_shuffle_epi32(m, 0x4e));
-    return _mm_cvtsi128_si32(_mm_min_epi32(m, _mm_shuffle_epi32(m, 0xb1))) & 0xffff;
+}
+
 #else
+
+INLINED int best_neighbour(const uint16_t *list, const float *x, const float *w, float scale, const Kind k) {
     float error[8][8], best = FLT_MAX;
-    int found = list[0];
+    int n = *list++, found = list[0];
     for (int i = 0; i < k.group; i++)
         for (int l = 0; l < (k.bits == 3 ? 8 : 3); l++) {
             float diff = scale * (float)(2 * l + 1) - x[i * LANES];
@@ -72,31 +105,32 @@ INLINED int best_neighbour(const uint16_t *list, const float *x, const float *w,
         if (sum < best) best = sum, found = list[j];
     }
     return found;
-#endif
 }
 
-/* Levels for a scale, put on the grid. `off` tells which lanes' points were not; lanes out of `wanted` are not moved. */
-INLINED I put_on_grid(I *off, const Tile *tile, int at, F inverse, F scale, I wanted, const Kind k) {
+INLINED void nearest_on_grid(int32_t *codes, const Tile *tile, int at, const float *scales, const Kind k) {
     const Grid *grid = &nemotron_grids[k.type];
-    int32_t codes[LANES], missed[LANES];
+    const float *x = (const float *)(tile->x + at), *w = (const float *)(tile->root_w + at);
+    for (int s = 0; s < LANES; s++)
+        if (grid->index[codes[s]] < 0)
+            codes[s] = best_neighbour(grid->lists + grid->place[codes[s]], x + s, w + s, scales[s], k);
+}
+
+#endif
+
+/* The codes of a group for a scale, and those of the points on the grid that are taken for them. */
+INLINED I put_on_grid(I *before, const Tile *tile, int at, F inverse, F scale, const Kind k) {
+    int32_t codes[LANES];
     float scales[LANES];
     I code = all_i(0);
     for (int i = 0; i < k.group; i++) {
         I l = nearest(0.5f * (inverse * tile->x[at + i] - 1));
         code |= greater_i(all_i(0), lesser_i(all_i(k.bits == 3 ? 7 : 2), l)) << k.bits * i;
     }
+    *before = code;
     memcpy(codes, &code, sizeof code);
     store(scales, scale);
-    unsigned active = bits(wanted);
-    for (int s = 0; s < LANES; s++) {
-        int32_t entry = grid->entry[codes[s]];
-        missed[s] = entry < 0 ? -1 : 0;
-        if (entry >= 0 || !(active >> s & 1)) continue;
-        const float *x = (const float *)(tile->x + at) + s, *w = (const float *)(tile->root_w + at) + s;
-        codes[s] = best_neighbour(grid->lists + (-1 - entry), x, w, scales[s], k);
-    }
+    nearest_on_grid(codes, tile, at, scales, k);
     memcpy(&code, codes, sizeof code);
-    memcpy(off, missed, sizeof *off);
     return code;
 }
 
@@ -151,7 +185,7 @@ INLINED void split_signs(Tile *tile, const Kind k) {
 INLINED F search_grid(I *codes, Tile *tile, const Kind k) {
     const int groups = k.sub / k.group, top = k.bits == 3 ? 15 : 5;
     F max = tile->x[0], best = all(0), sumqx, sumq2, scale;
-    I on_grid[8], off, fresh[8], unused[32];
+    I on_grid[8], before[8], fresh[8], unused[32];
     for (int i = 1; i < k.sub; i++) max = greater(max, tile->x[i]);
     for (int g = 0; g < groups; g++) codes[g] = all_i(0), on_grid[g] = all_i(k.type == IQ3_S ? 0 : -1);
     I empty = k.type == IQ3_S ? max == 0 : max < k.least;
@@ -164,16 +198,15 @@ INLINED F search_grid(I *codes, Tile *tile, const Kind k) {
     }
     for (int is = -k.candidates; is <= k.candidates; is++) {
         F inverse = ((float)top + (float)is * k.step) / max;
-        I missed[8];
         for (int g = 0; g < groups; g++)
-            fresh[g] = put_on_grid(&missed[g], tile, g * k.group, inverse, 1.0f / inverse, ~empty, k);
+            fresh[g] = put_on_grid(&before[g], tile, g * k.group, inverse, 1.0f / inverse, k);
         sums(&sumqx, &sumq2, tile, fresh, k);
         I better = (sumq2 > 0) & (sumqx * sumqx > best * sumq2);
         scale = choose(better, sumqx / sumq2, scale);
         best = choose(better, scale * sumqx, best);
         for (int g = 0; g < groups; g++) {
             codes[g] = (I)choose(better, (F)fresh[g], (F)codes[g]);
-            on_grid[g] = (I)choose(better, (F)~missed[g], (F)on_grid[g]);
+            on_grid[g] = (I)choose(better, (F)(fresh[g] == before[g]), (F)on_grid[g]);
         }
     }
     /* once more with the scale that was found, for what was not on the grid */
@@ -183,7 +216,7 @@ INLINED F search_grid(I *codes, Tile *tile, const Kind k) {
     F inverse = 1.0f / scale;
     for (int g = 0; g < groups; g++) {
         I moves = k.type == IQ2_XXS || k.type == IQ3_S ? again : again & ~on_grid[g];
-        I code = put_on_grid(&off, tile, g * k.group, inverse, scale, moves, k);
+        I code = put_on_grid(&before[g], tile, g * k.group, inverse, scale, k);
         codes[g] = (I)choose(moves, (F)code, (F)codes[g]) | empty;
     }
     sums(&sumqx, &sumq2, tile, codes, k);
@@ -227,7 +260,7 @@ INLINED void search_points(Points *points, const Unit *u, int group, int weighte
         for (int s = 0; s < LANES; s++) {
             for (int g = 0; g < groups; g++) {
                 int code = codes[g][s];
-                points->index[(first + s) * groups + g] = code < 0 ? -1 : nemotron_grids[k.type].entry[code];
+                points->index[(first + s) * groups + g] = code < 0 ? -1 : nemotron_grids[k.type].index[code];
             }
             for (int e = 0; e < eights; e++) points->signs[(first + s) * eights + e] = (uint8_t)tile.signs[e][s];
         }
