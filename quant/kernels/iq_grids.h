@@ -55,7 +55,7 @@ INLINED void nearest_on_grid(int32_t *codes, const Tile *tile, int at, const flo
     const Grid *grid = &nemotron_grids[k.type];
     const float *x = (const float *)(tile->x + at), *w = (const float *)(tile->root_w + at);
     const uint16_t *lists[LANES];
-    F table[8], sums[LANES], columns[LANES], least = all(FLT_MAX);
+    F tables[LANES][8], sums[LANES], columns[LANES], least = all(FLT_MAX);
     I first = all_i(0);
     int32_t chosen[LANES];
     float least_of[LANES];
@@ -63,8 +63,8 @@ INLINED void nearest_on_grid(int32_t *codes, const Tile *tile, int at, const flo
     for (int s = 0; s < LANES; s++) {
         lists[s] = grid->lists + grid->place[codes[s]];
         longer |= (unsigned)(lists[s][0] > 8) << s;
-        level_errors(table, x + s, w + s, scales[s], k);
-        sums[s] = errors_of_eight(table, lists[s] + 1, k);
+        level_errors(tables[s], x + s, w + s, scales[s], k);
+        sums[s] = errors_of_eight(tables[s], lists[s] + 1, k);
     }
     transpose(columns, (const float *)sums, LANES);
     for (int j = 0; j < 8; j++) {
@@ -77,9 +77,8 @@ INLINED void nearest_on_grid(int32_t *codes, const Tile *tile, int at, const flo
     for (int s = 0; s < LANES; s++) codes[s] = lists[s][1 + chosen[s]];
     for (; longer; longer &= longer - 1) {
         int s = __builtin_ctz(longer);
-        level_errors(table, x + s, w + s, scales[s], k);
         for (int j = 8; j < lists[s][0]; j += 8) {
-            F sum = errors_of_eight(table, lists[s] + 1 + j, k);
+            F sum = errors_of_eight(tables[s], lists[s] + 1 + j, k);
             float here = -largest(-sum);
             if (!(here < least_of[s])) continue;
             least_of[s] = here;
