@@ -109,8 +109,8 @@ def advise(report: Report) -> tuple[str, ...]:
         advice.append(_advise_gpu())
     if report.kernels == "missing":
         advice.append(
-            "The quantizing kernels were not compiled when this package was installed: quantizing takes several times as"
-            " long. Install a C compiler (gcc or clang), then this package again"
+            "The quantizing kernels were not compiled when this package was installed, ggml's own are several times"
+            " slower: install a C compiler (gcc or clang), then this package again"
         )
     if 0 < report.memory_total < MEMORY_WANTED:
         advice.append(

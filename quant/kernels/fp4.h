@@ -1,5 +1,6 @@
-/* MXFP4 and NVFP4: E2M1 numbers under a scale of 8 bits. ggml takes the level with the least error, the first of equals;
- * the differences that decide are exact, so that is: from above the middle on, the next level. Zero has no minus. */
+/* MXFP4 and NVFP4: E2M1 numbers under a scale of 8 bits. ggml takes the level with the least error, the first of
+ * equals; the differences that decide are exact, so that is: from above the middle on, the next level. Zero has no
+ * minus. */
 
 #include <math.h>
 

@@ -13,7 +13,7 @@
 
 Grid nemotron_grids[GRID_TYPES];
 
-enum { MAX_POINTS = 1024, MAX_DISTANCE = 8 * 36 + 1 }; /* squared, in steps of a level: 4 * 7^2 for IQ3, 8 * 3^2 for IQ2 */
+enum { MAX_POINTS = 1024, MAX_DISTANCE = 4 * 7 * 7 + 1 }; /* squared, in steps between levels; IQ2 stays below */
 
 OFFERED int nemotron_set_grid(int type, const uint16_t *codes, int n, int n_distances);
 

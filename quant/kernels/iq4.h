@@ -70,7 +70,8 @@ static inline void search_levels(F *scale, const F *x, const F *w) {
 
 /* Scales of the blocks from `first` on. `mean` is 2 / n times the sum of squares of what n a scale is for: the block or
  * the super-block, one of each in a lane. */
-static inline void search_level_blocks(float *scales, const Unit *u, int first, int weighted, int per_super, const float *mean) {
+static inline void search_level_blocks(float *scales, const Unit *u, int first, int weighted, int per_super,
+                                       const float *mean) {
     F x[32 * TILES], w[32 * TILES], scale[TILES];
     float importance[32 * LANES * TILES];
     tiles_of(x, u->x + 32 * first, 32, TILES);

@@ -1,5 +1,6 @@
 /* IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS and IQ3_S: groups of 8 or 4 magnitudes are points of a grid, under a scale for each
- * sub-block; signs go apart. A sub-block a lane, but for the errors of a point's neighbours: there a neighbour is a lane. Whatever ggml does about a candidate's quants is done on their codes. */
+ * sub-block; signs go apart. A sub-block a lane, but for the errors of a point's neighbours: there a neighbour is a
+ * lane. Whatever ggml does about a candidate's quants is done on their codes. */
 
 #include "grid.h"
 
@@ -157,7 +158,7 @@ INLINED void sums(F *sumqx, F *sumq2, const Tile *tile, const I *codes, const Ki
     *sumq2 = q2;
 }
 
-/* Splits signs from magnitudes. With `parity` an odd number of minuses is made even at the weight that matters least. */
+/* Splits signs from magnitudes. With `parity` an odd number of minuses becomes even where it matters least. */
 INLINED void split_signs(Tile *tile, const Kind k) {
     for (int e = 0; e < k.sub; e += 8) {
         I signs = all_i(0), odd = all_i(0), place = all_i(0);
@@ -268,7 +269,7 @@ INLINED void search_points(Points *points, const Unit *u, int group, int weighte
 
 /* Writes the indices and signs of a super-block, all zero before; the scales are to come. */
 INLINED void put_points(uint8_t *out, const int *index, const uint8_t *signs, const Kind k) {
-    int shift = 0; /* IQ3_S: sub-blocks that are nothing take no place, those behind them move up (but not their bits) */
+    int shift = 0; /* IQ3_S: sub-blocks that are nothing take no place, those behind them move up, not so high bits */
     for (int sub = 0; sub < 256 / k.sub; sub++) {
         const int *at = index + sub * (k.sub / k.group);
         const uint8_t *sign = signs + sub * (k.sub / 8);

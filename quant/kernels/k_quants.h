@@ -142,7 +142,10 @@ static inline void encode_offset_k(Unit *u, const Offset k, int weighted) {
             if (k.sub == 16) {
                 pack_two(out + 16, l);
             } else if (k.top == 15) {
-                for (int j = 0; j < 128; j++) out[16 + j] = (uint8_t)(l[j / 32 * 64 + j % 32] | l[j / 32 * 64 + 32 + j % 32] << 4);
+                for (int j = 0; j < 128; j++) {
+                    const uint8_t *q = l + j / 32 * 64 + j % 32;
+                    out[16 + j] = (uint8_t)(q[0] | q[32] << 4);
+                }
             } else {
                 for (int i = 0; i < 32; i++) {
                     unsigned high = 0;
@@ -223,7 +226,8 @@ static inline void encode_q6_k_any(Unit *u, int weighted) {
                 int q = nearest_1(inverse * g.scale[16 * s + j]);
                 int8_t scale = (int8_t)(q < 127 ? q : 127);
                 out[192 + j] = (uint8_t)scale;
-                quants(l + 16 * j, u->x + 256 * (group + s) + 16 * j, 16, get_f16(out + 208) * (float)scale, 0, &g, 16 * s + j, -32, 31);
+                float d = get_f16(out + 208) * (float)scale;
+                quants(l + 16 * j, u->x + 256 * (group + s) + 16 * j, 16, d, 0, &g, 16 * s + j, -32, 31);
             }
             for (int h = 0; h < 2; h++)
                 for (int i = 0; i < 32; i++) {

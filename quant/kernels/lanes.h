@@ -111,7 +111,8 @@ static inline float largest(F v) {
 }
 
 static inline void transpose(F *out, const float *x, int step) {
-    __m128 a = _mm_loadu_ps(x), b = _mm_loadu_ps(x + step), c = _mm_loadu_ps(x + 2 * step), d = _mm_loadu_ps(x + 3 * step);
+    __m128 a = _mm_loadu_ps(x), b = _mm_loadu_ps(x + step);
+    __m128 c = _mm_loadu_ps(x + 2 * step), d = _mm_loadu_ps(x + 3 * step);
     _MM_TRANSPOSE4_PS(a, b, c, d);
     out[0] = (F)a, out[1] = (F)b, out[2] = (F)c, out[3] = (F)d;
 }
@@ -226,7 +227,8 @@ static inline void put_nibbles(uint8_t *out, const uint8_t *q) {
 /* Bit j is bit 4 of byte j. */
 static inline uint32_t fifth_bits(const uint8_t *bytes) {
     __m128i low = _mm_loadu_si128((const __m128i *)bytes), high = _mm_loadu_si128((const __m128i *)(bytes + 16));
-    return (uint32_t)_mm_movemask_epi8(_mm_slli_epi16(low, 3)) | (uint32_t)_mm_movemask_epi8(_mm_slli_epi16(high, 3)) << 16;
+    uint32_t first = (uint32_t)_mm_movemask_epi8(_mm_slli_epi16(low, 3));
+    return first | (uint32_t)_mm_movemask_epi8(_mm_slli_epi16(high, 3)) << 16;
 }
 
 #else

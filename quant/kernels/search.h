@@ -1,5 +1,5 @@
-/* The searches for the best scale, one sub-block a lane. `x` and `w` hold element i of the lanes' sub-blocks in x[i * T],
- * for T tiles at a time: two tiles keep the adders busy that one, waiting for its own sums, would leave idle. */
+/* The searches for the best scale, one sub-block a lane. Element i of the lanes' sub-blocks is x[i * TILES + t], for
+ * some tiles t at a time: two tiles keep the adders busy that one, waiting for its own sums, would leave idle. */
 
 enum { TILES = 2 };
 
