@@ -77,23 +77,25 @@ class Lock:
         self.output = output
         self.path = output.with_name(output.name + ".lock")
         self.owner = Owner.myself()
+        self._draft = self.path.with_name(f"{self.path.name}.{self.owner.token}")
         self._ended = threading.Event()
         self._renewal = threading.Thread(target=self._renew, name="lock", daemon=True)
 
     def __enter__(self) -> Self:
         try:
             found = self._take()
-            if found is None:
-                self._sweep()
-                self._renewal.start()
-                return self
-        except OSError as error:
+            if found is not None:
+                raise self._taken(found.owner)
+            self._sweep()
+            self._renewal.start()
+        except BaseException as error:
+            with suppress(OSError):
+                self._draft.unlink(missing_ok=True)
             self._release()
-            raise ConvertError(f"cannot write in {self.path.parent}: {error.strerror or error}") from error
-        except BaseException:
-            self._release()
+            if isinstance(error, OSError):
+                raise ConvertError(f"cannot write in {self.path.parent}: {error.strerror or error}") from error
             raise
-        raise self._taken(found.owner)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -101,7 +103,11 @@ class Lock:
         self._ended.set()
         if self._renewal.ident is not None:
             self._renewal.join()
-        self._release()
+        try:
+            self._release()
+        except BaseException:  # Ctrl-C at this very moment
+            self._release()
+            raise
 
     @property
     def held(self) -> bool:
@@ -116,7 +122,7 @@ class Lock:
 
     def _take(self) -> Found | None:
         """Get the lock, or find who holds it."""
-        draft = self.path.with_name(f"{self.path.name}.{self.owner.token}")
+        draft = self._draft
         for _ in range(TRIES):
             _create(draft, json.dumps(asdict(self.owner)).encode())
             try:
