@@ -40,6 +40,7 @@ class Answer:
     said: list[str] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
     reads: int = 0
+    seconds: float = 0.0  # since a signal came
 
     @property
     def done(self) -> bool:

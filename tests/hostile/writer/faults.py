@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from mmap import mmap
@@ -28,8 +29,9 @@ Call = Callable[..., Any]
 class Fault:
     """What befalls call number `at`, counted from 1, of all or of those of one `step` such as "replace a.gguf.part".
 
-    `how` is "before" or "after" (a kill then), "torn" (half of it is written, then a kill), "short" (half is written)
-    or an error's name. With `ever` all later calls of the same name, such as "replace", meet the same.
+    `how` is "before" or "after" (a kill then), "torn" (half of it is written, then a kill), "short" (half is written),
+    a signal's name (it comes just before) or an error's. With `ever` all later calls of the same name, such as
+    "replace", meet the same.
     """
 
     at: int
@@ -45,6 +47,7 @@ class Disk:
         self.folder, self.fault, self.share = str(folder), fault, share
         self.names: dict[int, str] = {}  # of open files, by descriptor
         self.count = 0
+        self.since = 0.0  # when a signal came
         self.broken: set[str] = set()  # names of calls that fail for good
         self.seen: list[str] = []
         self.trace: list[tuple[str, tuple[Any, ...], Any]] | None = None
@@ -118,6 +121,10 @@ class Disk:
                 self.share[:64] = f"{self.count} {step}".encode().ljust(64)[:64]
         if how == "before":
             os.kill(os.getpid(), signal.SIGKILL)
+        if how is not None and how.startswith("SIG"):
+            self.since = time.monotonic()
+            os.kill(os.getpid(), signal.Signals[how])
+            how = None
         if how in ("torn", "short") and half is not None:
             result = half()
         elif how in ("after", "torn", "short", None):

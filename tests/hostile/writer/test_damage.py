@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,23 +17,27 @@ if TYPE_CHECKING:
     from nemotron_gguf.tests.hostile.writer.conftest import Answer, Writer
 
 READS = 7
-SEALED = {"step": "replace a.gguf.part", "at": 1, "how": "before"}
+
+
+@pytest.fixture(scope="session")
+def left(writer: Writer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What killed runs left: in `half` some chunks are in the journal; in `sealed` two finished files have no names."""
+    folder = tmp_path_factory.mktemp("left")
+    half = {"step": "fsync a.gguf.journal.new", "at": 3, "how": "after"}  # the first is the beginning
+    assert writer.run(folder / "half", read_seconds=0.1, fault=half).killed
+    assert folder.joinpath("half", "a.gguf.journal").read_bytes().count(b'"done"') > 1
+    assert writer.run(folder / "sealed", fault={"step": "replace a.gguf.part", "at": 1, "how": "before"}).killed
+    return folder
 
 
 @pytest.fixture
-def half(writer: Writer, place: Path) -> Path:
-    """A folder with what a killed run left: some chunks are in the journal, others are not."""
-    answer = writer.run(place, read_seconds=0.03, fault={"step": "pwrite b.gguf.part", "at": 9, "how": "before"})
-    assert answer.killed
-    assert place.joinpath("a.gguf.journal").read_bytes().count(b'"done"') > 1
-    return place
+def half(left: Path, place: Path) -> Path:
+    return Path(shutil.copytree(left / "half", place))
 
 
 @pytest.fixture
-def sealed(writer: Writer, place: Path) -> Path:
-    """A folder with two finished files that have no names yet."""
-    assert writer.run(place, fault=SEALED).killed
-    return place
+def sealed(left: Path, place: Path) -> Path:
+    return Path(shutil.copytree(left / "sealed", place))
 
 
 def flip(path: Path, offset: int) -> None:

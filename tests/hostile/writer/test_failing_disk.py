@@ -35,19 +35,18 @@ def test_every_call(writer: Writer, place: Path, ever: bool) -> None:
     if ever:
         steps = [(step, at) for step, at in steps if at == 1]  # later ones are among those that fail
 
-    def one(number: int) -> tuple[str, str | None, str]:
+    def one(number: int) -> bool:
         step, at = steps[number]
         folder = place / f"{step}-{at}"
         answer = befallen(writer, folder, step=step, at=at, how=ERRORS[(number + ever) % 2], ever=ever)
-        return step, answer.error, answer.message
-
-    ends = writer.each(one, range(len(steps)))
-    for step, error, message in ends:
         name, of = step.split()
-        if name in ("pwrite", "ftruncate", "fdatasync", "replace", "write") and not of.endswith(".TOKEN"):
-            assert error == "Interrupted", (step, error, message)
-            assert "No space left on device" in message or "Input/output error" in message
-    assert sum(error is not None for _, error, _ in ends) > 0.6 * len(ends)
+        came = answer.seen.count(step) >= at  # how often it flushes depends on its threads
+        if came and name in ("pwrite", "ftruncate", "fdatasync", "replace", "write") and not of.endswith(".TOKEN"):
+            assert answer.error == "Interrupted", (step, at, answer.error, answer.message)
+            assert "No space left on device" in answer.message or "Input/output error" in answer.message
+        return answer.error is not None
+
+    assert sum(writer.each(one, range(len(steps)))) > 0.5 * len(steps)
 
 
 def test_short_writes_are_gone_on_with(writer: Writer, place: Path) -> None:
@@ -59,28 +58,26 @@ def test_short_writes_are_gone_on_with(writer: Writer, place: Path) -> None:
         assert (place / name / "b.gguf.sha256").read_bytes() == writer.truth("tiny")["b.gguf.sha256"]
 
 
-@pytest.mark.parametrize("error", ERRORS)
-def test_what_was_kept_stays_kept(writer: Writer, place: Path, error: str) -> None:
+def test_what_was_kept_stays_kept(writer: Writer, place: Path) -> None:
     """No failure of the disk in a run that goes on takes away what an earlier run had brought to the disk."""
+    kept = place / "kept"
+    writer.run(kept, fault={"step": "replace a.gguf.part", "at": 1, "how": "before"})
+    shutil.copytree(kept, place / "undisturbed")
+    steps = [(step, at) for step, at in writer.steps("tiny", place / "undisturbed") if ".lock" not in step]
 
-    def one(step: tuple[str, int]) -> None:
-        folder = place / f"{step[0]}-{step[1]}"
-        writer.run(folder, fault={"step": "replace a.gguf.part", "at": 1, "how": "before"})
-        answer = writer.run(folder, fault={"step": step[0], "at": step[1], "how": error})
+    def one(number: int) -> None:
+        step, at = steps[number]
+        folder = place / str(number)
+        shutil.copytree(kept, folder)
+        answer = writer.run(folder, fault={"step": step, "at": at, "how": ERRORS[number % 2]})
         if answer.done:
             return
-        assert answer.error in ("Interrupted", "ConvertError"), (step, answer.error, answer.message)
+        assert answer.error == "Interrupted", (step, answer.error, answer.message)
         assert folder.joinpath("a.gguf.journal").exists(), step
         again = writer.finish(folder)
         assert again.reads == 0, (step, answer.message, again.said)
 
-    sealed = place / "sealed"
-    writer.run(sealed, fault={"step": "replace a.gguf.part", "at": 1, "how": "before"})
-    steps, seen = [], writer.run(sealed).seen
-    for number, step in enumerate(seen):
-        if not step.endswith(("TOKEN", ".gguf.lock")):
-            steps.append((step, seen[: number + 1].count(step)))
-    writer.each(one, steps)
+    writer.each(one, range(len(steps)))
 
 
 @pytest.mark.parametrize("step", ["fdatasync a.gguf.part", "fsync a.gguf.journal.new", "write a.gguf.journal.new"])

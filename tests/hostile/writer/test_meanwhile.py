@@ -113,7 +113,8 @@ def test_a_name_that_is_taken_may_be_overwritten_if_asked(writer: Writer, place:
 
 
 def test_a_name_that_is_taken_between_runs(writer: Writer, place: Path) -> None:
-    assert writer.run(place, fault={"step": "pwrite b.gguf.part", "at": 9, "how": "before"}).killed
+    fault = {"step": "fsync a.gguf.journal.new", "at": 3, "how": "after"}
+    assert writer.run(place, read_seconds=0.1, fault=fault).killed
     (place / "b.gguf").write_bytes(b"mine")
     kept = (place / "a.gguf.journal").read_bytes()
     answer = writer.run(place)
