@@ -94,8 +94,21 @@ static inline void search_offset(Found *found, const F *x, const F *w, int n, fl
     }
 }
 
+/* One candidate's sums. Where |v| < half + 0.45 it cannot fall below -half: `low` says whether it may. */
+INLINED void signed_sums(F *sumlx, F *suml2, const F *x, const F *w, const F *wx, const F *inverse, int n, float half,
+                         int low, int exact) {
+    for (int t = 0; t < TILES; t++) sumlx[t] = suml2[t] = all(0);
+    for (int i = 0; i < n * TILES; i += TILES)
+        for (int t = 0; t < TILES; t++) {
+            F v = inverse[t] * x[i + t];
+            F l = low || exact ? nearest_within(v, -half, half - 1, exact) : lesser(all(half - 1), nearest_f(v));
+            sumlx[t] += wx[i + t] * l;
+            suml2[t] += w[i + t] * l * l;
+        }
+}
+
 /* ggml's make_qx_quants of rmse_type 1: x ~ scale * l, -half <= l < half, with weights `w`. */
-static inline void search_signed(Found *found, const F *x, const F *w, int n, float half, int exact) {
+INLINED void search_signed(Found *found, const F *x, const F *w, int n, float half, int exact) {
     F max[TILES], best[TILES], wx[32 * TILES];
     for (int t = 0; t < TILES; t++) {
         F amax = all(0);
@@ -113,18 +126,9 @@ static inline void search_signed(Found *found, const F *x, const F *w, int n, fl
     for (int is = -10; is <= 9; is++) { /* -10: the plain range */
         if (is == 0) continue;
         F inverse[TILES], sumlx[TILES], suml2[TILES];
-        for (int t = 0; t < TILES; t++) {
-            inverse[t] = -(is == -10 ? half : half + 0.1f * (float)is) / max[t];
-            sumlx[t] = suml2[t] = all(0);
-        }
-        for (int i = 0; i < n; i++)
-            for (int t = 0; t < TILES; t++) {
-                F v = inverse[t] * x[i * TILES + t], l;
-                if (exact || is >= 5) l = nearest_within(v, -half, half - 1, exact);
-                else l = lesser(all(half - 1), nearest_f(v)); /* |v| < half + 0.45 cannot fall below -half */
-                sumlx[t] += wx[i * TILES + t] * l;
-                suml2[t] += w[i * TILES + t] * l * l;
-            }
+        for (int t = 0; t < TILES; t++) inverse[t] = -(is == -10 ? half : half + 0.1f * (float)is) / max[t];
+        if (is < 5) signed_sums(sumlx, suml2, x, w, wx, inverse, n, half, 0, exact);
+        else signed_sums(sumlx, suml2, x, w, wx, inverse, n, half, 1, exact);
         for (int t = 0; t < TILES; t++) {
             F scale = sumlx[t] / suml2[t];
             if (is == -10) {
