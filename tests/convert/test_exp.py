@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from nemotron_gguf.convert.exp import exp
@@ -13,7 +16,7 @@ def test_the_bits_are_those_of_torch(kind: str) -> None:
     import torch
 
     codes = np.arange(65536, dtype=np.uint32)
-    values = {
+    values: npt.NDArray[Any] = {
         "every BF16": (codes << 16).view(np.float32),
         "every F16": codes.astype(np.uint16).view(np.float16),
         "F32": np.random.default_rng(0).uniform(-100, 100, 1_000_000).astype(np.float32),
