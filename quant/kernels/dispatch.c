@@ -3,6 +3,10 @@
 
 #include "unit.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #if defined(_WIN32)
 #define OFFERED __declspec(dllexport)
 #else
@@ -18,10 +22,16 @@ OFFERED int nemotron_has_avx2(void);
 OFFERED int nemotron_encode(const Job *job, int avx2, int64_t *row_of_trouble);
 OFFERED void *PyInit__kernels(void);
 
+/* AVX2 and F16C, in the processor and let through by the system. Asked here: the compiler's own answer needs a runtime
+ * library that not every Clang brings. */
 int nemotron_has_avx2(void) {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    if (!(c & bit_OSXSAVE) || !(c & bit_AVX) || !(c & bit_F16C)) return 0;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((low & 6) != 6) return 0; /* registers of both halves are saved */
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
 #else
     return 0;
 #endif
