@@ -5,11 +5,11 @@ plan = plan_conversion(checkpoint)
 write_files([Output(plan, Path(default_name(checkpoint, "BF16")))])
 """
 
-from nemotron_gguf.convert.checkpoint import Checkpoint, open_checkpoint
 from nemotron_gguf.convert.conversion import OutType, default_name, plan_conversion
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan
-from nemotron_gguf.convert.write import Output, Progress, WriteOptions, write_files
+from nemotron_gguf.convert.source.checkpoint import Checkpoint, open_checkpoint
+from nemotron_gguf.convert.writer.write import Output, Progress, WriteOptions, write_files
 
 __all__ = [
     "Checkpoint",

@@ -7,12 +7,12 @@ from typing import Literal, TypeAlias, get_args
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType
 
 from nemotron_gguf.convert.architectures import nemotron_h, nemotron_h_keys
-from nemotron_gguf.convert.checkpoint import Checkpoint
 from nemotron_gguf.convert.describe import describe, source_precision
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.hparams import HParams, read_hparams
 from nemotron_gguf.convert.parts import bind, canonical_names
 from nemotron_gguf.convert.plan import FilePlan
+from nemotron_gguf.convert.source.checkpoint import Checkpoint
 from nemotron_gguf.convert.vocab import vocab_keys
 from nemotron_gguf.models.catalogue import find_member, plain_name
 from nemotron_gguf.models.ggml import GGMLType

@@ -14,10 +14,10 @@ from pathlib import Path
 import gguf
 from gguf import Keys
 
-from nemotron_gguf.convert.checkpoint import Checkpoint
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.json_files import Object, read_object, read_text
 from nemotron_gguf.convert.plan import TensorPlan
+from nemotron_gguf.convert.source.checkpoint import Checkpoint
+from nemotron_gguf.convert.source.json_files import Object, read_object, read_text
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_values import Value, ValueType, array, f32, string, u32
 

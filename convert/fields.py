@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.json_files import Object
+from nemotron_gguf.convert.source.json_files import Object
 
 MAX_SIZE = 1 << 24  # no width, count or vocabulary of a language model comes near it
 

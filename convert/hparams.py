@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.fields import Fields, brief
-from nemotron_gguf.convert.json_files import Object
 from nemotron_gguf.convert.layers import MAX_LAYERS, Layer, read_layers, read_pattern
+from nemotron_gguf.convert.source.json_files import Object
 
 ARCHITECTURE = "NemotronHForCausalLM"
 MODEL_TYPE = "nemotron_h"

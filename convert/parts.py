@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from math import prod
 
 from nemotron_gguf.convert.cast import Cast
-from nemotron_gguf.convert.checkpoint import Checkpoint, name_some
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.fp8 import Widened
 from nemotron_gguf.convert.plan import RowSource, TensorPlan, Transform
-from nemotron_gguf.convert.rows import InterleavedHeads
-from nemotron_gguf.convert.tensor import Tensor
+from nemotron_gguf.convert.source.checkpoint import Checkpoint, name_some
+from nemotron_gguf.convert.source.fp8 import Widened
+from nemotron_gguf.convert.source.rows import InterleavedHeads
+from nemotron_gguf.convert.source.tensor import Tensor
 from nemotron_gguf.models.ggml import GGMLType
 
 MAX_LISTED = 3  # names in an error

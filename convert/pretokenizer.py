@@ -7,7 +7,7 @@ contractions and nothing says so.
 from __future__ import annotations
 
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.json_files import Object
+from nemotron_gguf.convert.source.json_files import Object
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from gguf import Keys
 
-from nemotron_gguf.convert.checkpoint import Checkpoint
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.json_files import Object, read_optional, read_text
+from nemotron_gguf.convert.source.checkpoint import Checkpoint
+from nemotron_gguf.convert.source.json_files import Object, read_optional, read_text
 from nemotron_gguf.models.gguf_values import Value, ValueType, array, boolean, string, u32
 
 MAX_TEMPLATE = 4 << 20  # bytes; the family's templates have about 10 kB

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from gguf import Keys, TokenType
 
-from nemotron_gguf.convert.checkpoint import Checkpoint
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.json_files import Object, read_object, read_optional
 from nemotron_gguf.convert.pretokenizer import IGNORES_MERGES, pretokenizer_name
+from nemotron_gguf.convert.source.checkpoint import Checkpoint
+from nemotron_gguf.convert.source.json_files import Object, read_object, read_optional
 from nemotron_gguf.convert.special_tokens import named_tokens, special_keys
 from nemotron_gguf.models.gguf_values import Value, ValueType, array, string
 

@@ -12,7 +12,7 @@ from math import prod
 
 from nemotron_gguf.convert.cast import PLAIN
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan
-from nemotron_gguf.convert.split import without_leading_ones
+from nemotron_gguf.convert.writer.split import without_leading_ones
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_parts import SPLIT_KEYS
 from nemotron_gguf.models.gguf_values import Value, string, u32

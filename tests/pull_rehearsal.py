@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nemotron_gguf.convert import Output, fetch, write_files
-from nemotron_gguf.convert.split import split_files
+from nemotron_gguf.convert import Output, write_files
+from nemotron_gguf.convert.hub import fetch
+from nemotron_gguf.convert.writer.split import split_files
 from nemotron_gguf.quant import plan_of_file
 from nemotron_gguf.tests.hub_server import REPO, Hub
 from nemotron_gguf.ui import cli
@@ -54,7 +55,7 @@ class Program:
         ):
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(fetch, "CHUNK", CHUNK)
-        monkeypatch.setattr("nemotron_gguf.convert.pull.CHUNK", CHUNK)
+        monkeypatch.setattr("nemotron_gguf.convert.hub.pull.CHUNK", CHUNK)
 
     def __call__(self, *arguments: str | Path, patience: float = 20) -> Ended:
         """Run a verb; `patience` are the seconds that nothing may come over the network."""

@@ -14,8 +14,8 @@ import typer
 from nemotron_gguf.ui import console
 
 if TYPE_CHECKING:
-    from nemotron_gguf.convert.pull import Asked, Goal, Pulled
-    from nemotron_gguf.convert.tally import FetchProgress
+    from nemotron_gguf.convert.hub.pull import Asked, Goal, Pulled
+    from nemotron_gguf.convert.hub.tally import FetchProgress
 
     Report = Callable[[FetchProgress], None]
 
@@ -48,7 +48,7 @@ def pull(
 
     Example: `nemotron pull unsloth/Nemotron-3-Nano-30B-A3B-GGUF:Q4_K_M`
     """
-    from nemotron_gguf.convert.pull import Goal, parse_asked
+    from nemotron_gguf.convert.hub.pull import Goal, parse_asked
     from nemotron_gguf.models.shelf import library
 
     started = time.monotonic()
@@ -73,8 +73,8 @@ def pull(
 
 def bring(asked: Asked, goal: Goal, as_json: bool = False) -> Pulled:
     """Pull with progress on the screen; Ctrl-C keeps what has come, and says so."""
-    from nemotron_gguf.convert.pull import pull
-    from nemotron_gguf.convert.tally import FetchOptions
+    from nemotron_gguf.convert.hub.pull import pull
+    from nemotron_gguf.convert.hub.tally import FetchOptions
 
     with _reporting(as_json) as report:
         try:

@@ -12,7 +12,7 @@ from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.ui import console
 
 if TYPE_CHECKING:
-    from nemotron_gguf.convert.pull import Asked
+    from nemotron_gguf.convert.hub.pull import Asked
     from nemotron_gguf.models.gguf_reader import GGUFFile
     from nemotron_gguf.models.shelf import Book
 
@@ -54,7 +54,7 @@ def resolve(text: str) -> Path:
 
     What is in the library needs no network. Raises NemotronError.
     """
-    from nemotron_gguf.convert.gguf_choice import USUAL
+    from nemotron_gguf.convert.hub.gguf_choice import USUAL
     from nemotron_gguf.models.shelf import find, find_origin, library
 
     asked = _asked(text)
@@ -64,7 +64,7 @@ def resolve(text: str) -> Path:
     found = find_origin(place.repo_id or "", place.revision or "", asked.kind or "", USUAL)
     if found is not None:
         return found
-    from nemotron_gguf.convert.pull import Goal
+    from nemotron_gguf.convert.hub.pull import Goal
     from nemotron_gguf.ui.pull import bring
 
     return bring(asked, Goal(library(), ready=True)).files[0]
@@ -87,7 +87,7 @@ def hint(path: Path) -> None:
 def _asked(text: str) -> Asked | None:
     """The repository that a text names; None where it means a file, be it one that is not there."""
     from nemotron_gguf.convert.errors import ConvertError
-    from nemotron_gguf.convert.pull import parse_asked
+    from nemotron_gguf.convert.hub.pull import parse_asked
 
     try:
         if Path(text).exists() or (text.lower().endswith(".gguf") and ":" not in text):

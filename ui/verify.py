@@ -152,7 +152,7 @@ def _contents(
     checked: Checked, file: GGUFFile, is_finite: IsFinite | None, write: bool, advance: Callable[[int], None]
 ) -> None:
     """Read a file with a sound header once: its numbers, and its checksum against the one beside it."""
-    from nemotron_gguf.convert.digest import read_sidecar, sidecar_path, write_sidecar
+    from nemotron_gguf.convert.writer.digest import read_sidecar, sidecar_path, write_sidecar
     from nemotron_gguf.ui.describe import printable
 
     try:
@@ -179,7 +179,7 @@ def _read(file: GGUFFile, is_finite: IsFinite | None, advance: Callable[[int], N
     """SHA-256 of a file, and the names of tensors that hold a number which is none."""
     import numpy as np
 
-    from nemotron_gguf.convert.digest import read_pieces
+    from nemotron_gguf.convert.writer.digest import read_pieces
 
     digest, broken = hashlib.sha256(), dict[str, None]()
     spans = list(_spans(file))
@@ -198,7 +198,7 @@ def _read(file: GGUFFile, is_finite: IsFinite | None, advance: Callable[[int], N
 
 def _spans(file: GGUFFile) -> Iterator[tuple[int, TensorInfo | None]]:
     """The file from its beginning to its end, in sizes that hold whole blocks of one tensor, or no weights at all."""
-    from nemotron_gguf.convert.digest import cut
+    from nemotron_gguf.convert.writer.digest import cut
 
     at = 0
     for tensor in file.tensors:
@@ -241,7 +241,7 @@ def _say(checked: Checked, looked_at: str) -> None:
 
 
 def _verdict(checked: Checked, looked_at: str) -> str:
-    from nemotron_gguf.convert.digest import sidecar_path
+    from nemotron_gguf.convert.writer.digest import sidecar_path
 
     sidecar = sidecar_path(checked.path).name
     if checked.checksum == "matches":

@@ -82,7 +82,7 @@ def make(jobs: Sequence[Job], wishes: Wishes) -> None:
 def outputs_of(job: Job, split_max_size: str | None) -> list[Output]:
     """The files of a job: one, or its parts, of which the first is named last."""
     from nemotron_gguf.convert import Output
-    from nemotron_gguf.convert.split import parse_size, split_files
+    from nemotron_gguf.convert.writer.split import parse_size, split_files
 
     if split_max_size is None:
         return [Output(job.plan, job.path)]

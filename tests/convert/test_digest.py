@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nemotron_gguf.convert import digest
-from nemotron_gguf.convert.digest import cut, read_pieces, read_sidecar, sha256_of, sidecar_path, write_sidecar
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
+from nemotron_gguf.convert.writer import digest
+from nemotron_gguf.convert.writer.digest import cut, read_pieces, read_sidecar, sha256_of, sidecar_path, write_sidecar
 
 GNU = pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not installed")
 HEX = hashlib.sha256(b"abc").hexdigest()

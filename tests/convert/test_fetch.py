@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from nemotron_gguf.convert import fetch
-from nemotron_gguf.convert.digest import read_sidecar
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.fetch import Download
-from nemotron_gguf.convert.lock import Lock
-from nemotron_gguf.convert.part_file import PartFile
-from nemotron_gguf.convert.tally import FetchOptions, FetchProgress, Tally
+from nemotron_gguf.convert.hub import fetch
+from nemotron_gguf.convert.hub.fetch import Download
+from nemotron_gguf.convert.hub.tally import FetchOptions, FetchProgress, Tally
+from nemotron_gguf.convert.writer.digest import read_sidecar
+from nemotron_gguf.convert.writer.lock import Lock
+from nemotron_gguf.convert.writer.part_file import PartFile
 
 CHUNK = 1000
 DATA = random.Random(1).randbytes(20 * CHUNK + 123)

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from nemotron_gguf.convert import open_checkpoint
-from nemotron_gguf.convert.fp8 import code_values
-from nemotron_gguf.convert.fp8_scales import read_single
-from nemotron_gguf.convert.tensor import Tensor
+from nemotron_gguf.convert.source.fp8 import code_values
+from nemotron_gguf.convert.source.fp8_scales import read_single
+from nemotron_gguf.convert.source.tensor import Tensor
 from nemotron_gguf.models.ggml import GGMLType
 
 if TYPE_CHECKING:

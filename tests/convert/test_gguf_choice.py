@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.gguf_choice import choose, offers
-from nemotron_gguf.convert.remote import Listed
+from nemotron_gguf.convert.hub.gguf_choice import choose, offers
+from nemotron_gguf.convert.hub.remote import Listed
 
 PARTS = [f"Q8_0/Big-Q8_0-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
 UNSLOTH = [

@@ -83,7 +83,7 @@ def test_an_error_names_key_found_and_expected() -> None:
 
 
 def test_every_synthetic_kind_is_read(checkpoints: Checkpoints) -> None:
-    from nemotron_gguf.convert.json_files import read_object
+    from nemotron_gguf.convert.source.json_files import read_object
 
     for name, kind in checkpoints.KINDS.items():
         hp = read_hparams(read_object(checkpoints.get(name) / "config.json"))

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from nemotron_gguf.convert import hub_client, patience, remote
-from nemotron_gguf.convert.byte_source import LocalFile
-from nemotron_gguf.convert.checkpoint import open_checkpoint
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.patience import VARIABLE, Effort, Failed, Patience
-from nemotron_gguf.convert.remote import Address, Listed, RemoteFile
-from nemotron_gguf.convert.safetensors import Shard
+from nemotron_gguf.convert.hub import client as hub_client
+from nemotron_gguf.convert.hub import patience, remote
+from nemotron_gguf.convert.hub.patience import VARIABLE, Effort, Failed, Patience
+from nemotron_gguf.convert.hub.remote import Address, Listed, RemoteFile
+from nemotron_gguf.convert.source.byte_source import LocalFile
+from nemotron_gguf.convert.source.checkpoint import open_checkpoint
+from nemotron_gguf.convert.source.safetensors import Shard
 from nemotron_gguf.tests.hub_server import COMMIT, REPO, Hub, as_it_is, redirect, status
 
 WEIGHTS = "model.safetensors"

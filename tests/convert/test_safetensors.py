@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from nemotron_gguf.convert.byte_source import LocalFile
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.rows import InterleavedHeads
-from nemotron_gguf.convert.safetensors import MAX_HEADER, Shard, TensorRows
+from nemotron_gguf.convert.source.byte_source import LocalFile
+from nemotron_gguf.convert.source.rows import InterleavedHeads
+from nemotron_gguf.convert.source.safetensors import MAX_HEADER, Shard, TensorRows
 from nemotron_gguf.models.ggml import GGMLType
 
 

@@ -13,8 +13,8 @@ import pytest
 from nemotron_gguf.convert.cast import Cast
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.plan import FilePlan, Rows, TensorPlan
-from nemotron_gguf.convert.split import parse_size, split_files, split_path, split_plan
-from nemotron_gguf.convert.write import Output, write_files
+from nemotron_gguf.convert.writer.split import parse_size, split_files, split_path, split_plan
+from nemotron_gguf.convert.writer.write import Output, write_files
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_parts import PartName, part_name, part_paths
 from nemotron_gguf.models.gguf_reader import read_gguf

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nemotron_gguf.convert.checkpoint import Checkpoint
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.pretokenizer import pretokenizer_name
+from nemotron_gguf.convert.source.checkpoint import Checkpoint
 from nemotron_gguf.convert.vocab import vocab_keys
 
 if TYPE_CHECKING:

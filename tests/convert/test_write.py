@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nemotron_gguf.convert import chunks, run
 from nemotron_gguf.convert.cast import Cast
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.plan import FilePlan, Rows, TensorPlan
-from nemotron_gguf.convert.write import Output, Progress, WriteOptions, write_files
+from nemotron_gguf.convert.writer import chunks, run
+from nemotron_gguf.convert.writer.write import Output, Progress, WriteOptions, write_files
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.models.gguf_values import string
@@ -227,7 +227,7 @@ import numpy as np
 from nemotron_gguf.ui import cli
 from nemotron_gguf.convert.cast import Cast
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan
-from nemotron_gguf.convert.write import Output, WriteOptions, write_files
+from nemotron_gguf.convert.writer.write import Output, WriteOptions, write_files
 from nemotron_gguf.models.ggml import GGMLType
 
 class Slow:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nemotron_gguf.convert.checkpoint import open_checkpoint
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.patience import VARIABLE
+from nemotron_gguf.convert.hub.patience import VARIABLE
+from nemotron_gguf.convert.source.checkpoint import open_checkpoint
 from nemotron_gguf.tests.hub_server import (
     COMMIT,
     REPO,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from nemotron_gguf.convert.lock import Lock
+from nemotron_gguf.convert.writer.lock import Lock
 from nemotron_gguf.tests.hub_server import Answer, Fault, Hub, cut, header, length, redirect, short, slow, status
 from nemotron_gguf.tests.pull_rehearsal import CHUNK, REPO, Program, in_parts, offer, small_model
 
@@ -168,7 +168,7 @@ def test_a_mirror_with_etags_of_its_own_and_wrong_bytes(hub_here: Hub, nemotron:
 def test_a_file_that_is_no_gguf_costs_no_download(
     hub_here: Hub, nemotron: Program, data: bytes, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nemotron_gguf.convert.gguf_remote._AHEAD", 4096)
+    monkeypatch.setattr("nemotron_gguf.convert.hub.gguf_remote._AHEAD", 4096)
     offer(hub_here, {NAME: data})
     one_line(nemotron("pull", REPO), words)
     assert nemotron.names() == []
@@ -320,7 +320,7 @@ def test_a_damaged_sidecar_is_not_taken_for_a_checksum(hub_here: Hub, nemotron: 
 
 KILLED = """
 import sys
-from nemotron_gguf.convert import fetch
+from nemotron_gguf.convert.hub import fetch
 fetch.CHUNK, fetch.FLUSH_SECONDS = int(sys.argv.pop(1)), 0.0
 sys.argv[0] = "nemotron"
 from nemotron_gguf.ui.cli import main

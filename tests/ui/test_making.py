@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nemotron_gguf.convert.errors import Interrupted
-from nemotron_gguf.convert.part_file import PartFile
+from nemotron_gguf.convert.writer.part_file import PartFile
 from nemotron_gguf.models.demo import CHECKPOINT
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.quant import plan_of_file
@@ -21,7 +21,8 @@ from nemotron_gguf.quant import plan_of_file
 BUILD = ("build", str(CHECKPOINT), "--type", "Q4_K_M", "--type", "Q8_0", "--threads", "1", "--out-dir")
 DRIVER = """
 import sys
-from nemotron_gguf.convert import chunks, run
+from nemotron_gguf.convert.writer import chunks
+from nemotron_gguf.convert.writer import run
 from nemotron_gguf.ui import cli
 chunks.READ_WEIGHTS, run.FLUSH_SECONDS = 50_000, 0.0
 fail_at = int(sys.argv.pop(1))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nemotron_gguf.convert.part_file import PartFile
+from nemotron_gguf.convert.writer.part_file import PartFile
 from nemotron_gguf.models.demo import CHECKPOINT
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.tests.hub_server import COMMIT, Hub, status
@@ -133,7 +133,7 @@ def test_a_checkpoint_in_a_folder_of_ones_own(hub_here: Hub, nemotron: Program, 
 def test_keep_source_takes_the_same_road(hub_here: Hub, nemotron: Program) -> None:
     hub_here.fail_always("storage", WEIGHTS, status(403), after=3)
     args = ("build", REPO, "--type", "Q8_0", "--keep-source")
-    nemotron.monkeypatch.setattr("nemotron_gguf.convert.fetch.CHUNK", 1 << 20)
+    nemotron.monkeypatch.setattr("nemotron_gguf.convert.hub.fetch.CHUNK", 1 << 20)
     cut = nemotron(*args, patience=1)
     assert cut.status == 1
     assert nemotron.names() == []

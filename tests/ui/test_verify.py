@@ -17,11 +17,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from nemotron_gguf.convert import FilePlan, Output, TensorPlan, digest, write_files
+from nemotron_gguf.convert import FilePlan, Output, TensorPlan, write_files
 from nemotron_gguf.convert.cast import Cast
-from nemotron_gguf.convert.digest import read_sidecar, sidecar_path, write_sidecar
 from nemotron_gguf.convert.plan import Rows
-from nemotron_gguf.convert.split import split_files
+from nemotron_gguf.convert.writer import digest
+from nemotron_gguf.convert.writer.digest import read_sidecar, sidecar_path, write_sidecar
+from nemotron_gguf.convert.writer.split import split_files
 from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_reader import read_gguf

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nemotron_gguf.convert.write import Output, WriteOptions, write_files
+from nemotron_gguf.convert.writer.write import Output, WriteOptions, write_files
 from nemotron_gguf.models.imatrix import read_imatrix
 from nemotron_gguf.quant import QuantizeOptions, file_type, plan_of_file, plan_quantization
 

@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 import pytest
 
-from nemotron_gguf.convert import write
+from nemotron_gguf.convert.writer import write
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.quant import (

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from nemotron_gguf.convert.digest import sha256_of
+from nemotron_gguf.convert.writer.digest import sha256_of
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

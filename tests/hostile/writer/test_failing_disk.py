@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nemotron_gguf.convert.journal import Journal
+from nemotron_gguf.convert.writer.journal import Journal
 
 if TYPE_CHECKING:
     from nemotron_gguf.tests.hostile.writer.conftest import Answer, Writer

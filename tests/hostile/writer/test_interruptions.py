@@ -67,7 +67,8 @@ HANGS = """
 import sys, threading, time
 from pathlib import Path
 import numpy as np
-from nemotron_gguf.convert import chunks, run
+from nemotron_gguf.convert.writer import chunks
+from nemotron_gguf.convert.writer import run
 from nemotron_gguf.convert.cast import Cast
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan

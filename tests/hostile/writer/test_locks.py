@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nemotron_gguf.convert import lock as locks
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.lock import LATE, STALE, Lock, Owner
+from nemotron_gguf.convert.writer import lock as locks
+from nemotron_gguf.convert.writer.lock import LATE, STALE, Lock, Owner
 
 if TYPE_CHECKING:
     from nemotron_gguf.tests.hostile.writer.conftest import Writer
@@ -167,7 +167,7 @@ RACE = """
 import os, random, signal, sys, time
 from pathlib import Path
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.lock import Lock
+from nemotron_gguf.convert.writer.lock import Lock
 
 folder, rounds, killed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nemotron_gguf.convert.lock import Owner
+from nemotron_gguf.convert.writer.lock import Owner
 
 if TYPE_CHECKING:
     from nemotron_gguf.tests.hostile.writer.conftest import Answer, Writer

@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nemotron_gguf.convert import FilePlan, Interrupted, chunks, open_checkpoint, plan_conversion, run
+from nemotron_gguf.convert import FilePlan, Interrupted, open_checkpoint, plan_conversion
 from nemotron_gguf.convert.cast import Cast, to_bf16
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.plan import Rows, TensorPlan
-from nemotron_gguf.convert.split import split_path, split_plan
-from nemotron_gguf.convert.write import Output, WriteOptions, write_files
+from nemotron_gguf.convert.writer import chunks, run
+from nemotron_gguf.convert.writer.split import split_path, split_plan
+from nemotron_gguf.convert.writer.write import Output, WriteOptions, write_files
 from nemotron_gguf.models.demo import CHECKPOINT
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_values import string

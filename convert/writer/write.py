@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from nemotron_gguf.convert.lock import Lock
-from nemotron_gguf.convert.run import Run
-from nemotron_gguf.convert.targets import Output, check_names, check_targets
-from nemotron_gguf.convert.write_options import Progress, Report, WriteOptions
+from nemotron_gguf.convert.writer.lock import Lock
+from nemotron_gguf.convert.writer.options import Progress, Report, WriteOptions
+from nemotron_gguf.convert.writer.run import Run
+from nemotron_gguf.convert.writer.targets import Output, check_names, check_targets
 
 __all__ = ["Output", "Progress", "Report", "WriteOptions", "check_targets", "write_files"]
 

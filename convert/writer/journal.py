@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nemotron_gguf.convert.errors import Interrupted
-from nemotron_gguf.convert.part_file import FLAGS, create, sync_folder
+from nemotron_gguf.convert.writer.part_file import FLAGS, create, sync_folder
 
 MAX_BYTES = 256 << 20  # a hundred bytes a chunk: far more than the largest model of the family needs
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.part_file import sync_folder
+from nemotron_gguf.convert.writer.part_file import sync_folder
 
 PIECE = 8 << 20  # bytes read at a time
 _MAX_BYTES = 1 << 12  # of a sidecar: 67 and a file's name, of which no system allows more than a few hundred

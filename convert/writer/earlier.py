@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from nemotron_gguf.convert.chunks import Chunk
-from nemotron_gguf.convert.journal import Journal, State
-from nemotron_gguf.convert.part_file import PartFile
 from nemotron_gguf.convert.plan import FilePlan
-from nemotron_gguf.convert.read_back import Count, damaged_chunks
+from nemotron_gguf.convert.writer.chunks import Chunk
+from nemotron_gguf.convert.writer.journal import Journal, State
+from nemotron_gguf.convert.writer.part_file import PartFile
+from nemotron_gguf.convert.writer.read_back import Count, damaged_chunks
 
 Say = Callable[[str], None]
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from nemotron_gguf.convert.cast import to_float32
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.fp8 import LARGEST, Scales, check_scales
-from nemotron_gguf.convert.fp8_config import HF_QUANT_CONFIG, Scheme
-from nemotron_gguf.convert.safetensors import STORAGE, Entry, TensorRows
-from nemotron_gguf.convert.tensor import Tensor
+from nemotron_gguf.convert.source.fp8 import LARGEST, Scales, check_scales
+from nemotron_gguf.convert.source.fp8_config import HF_QUANT_CONFIG, Scheme
+from nemotron_gguf.convert.source.safetensors import STORAGE, Entry, TensorRows
+from nemotron_gguf.convert.source.tensor import Tensor
 
 # Endings of a weight's name that make the name of its scale: ModelOpt's and compressed-tensors', and transformers'
 # block-wise FP8, which calls "inverse" what multiplies all the same.

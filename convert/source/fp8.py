@@ -18,7 +18,7 @@ import numpy.typing as npt
 from nemotron_gguf.convert.cast import Cast, to_float32
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.plan import Rows, RowSource
-from nemotron_gguf.convert.safetensors import TensorRows
+from nemotron_gguf.convert.source.safetensors import TensorRows
 from nemotron_gguf.models.ggml import GGMLType
 
 PIECE = 1 << 16  # weights done at a time: numpy widens the codes to indices of 8 bytes, which should stay in the cache

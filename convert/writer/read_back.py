@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeAlias
 
-from nemotron_gguf.convert.chunks import Chunk
-from nemotron_gguf.convert.journal import Checksums
-from nemotron_gguf.convert.part_file import PIECE, PartFile
+from nemotron_gguf.convert.writer.chunks import Chunk
+from nemotron_gguf.convert.writer.journal import Checksums
+from nemotron_gguf.convert.writer.part_file import PIECE, PartFile
 
 FRAME = -1
 """Stands in the place of a chunk's number for what is in none: the header, and the zeros between tensors."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemotron_gguf.convert.byte_source import ByteSource, LocalFile
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.hub_cache import cached_etag, cached_file
-from nemotron_gguf.convert.hub_client import LIBRARY, endpoint, http_errors, offline, passing, refusal
-from nemotron_gguf.convert.patience import Patience
-from nemotron_gguf.convert.remote import Address, Listed, RemoteFile
+from nemotron_gguf.convert.hub.cache import cached_etag, cached_file
+from nemotron_gguf.convert.hub.client import LIBRARY, endpoint, http_errors, offline, passing, refusal
+from nemotron_gguf.convert.hub.patience import Patience
+from nemotron_gguf.convert.hub.remote import Address, Listed, RemoteFile
+from nemotron_gguf.convert.source.byte_source import ByteSource, LocalFile
 
 MAX_FILES = 100_000
 MAX_DEPTH = 8  # folders in folders

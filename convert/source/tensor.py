@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.fp8 import FP8Rows, Scales
 from nemotron_gguf.convert.plan import RowSource
-from nemotron_gguf.convert.safetensors import STORAGE, Entry, Shard, TensorRows
+from nemotron_gguf.convert.source.fp8 import FP8Rows, Scales
+from nemotron_gguf.convert.source.safetensors import STORAGE, Entry, Shard, TensorRows
 from nemotron_gguf.models.ggml import GGMLType
 
 

@@ -10,14 +10,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Self
 
-from nemotron_gguf.convert.byte_source import INDEX, SINGLE, Files
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.fp8_config import HF_QUANT_CONFIG, Scheme, read_scheme
-from nemotron_gguf.convert.fp8_scales import with_scales
-from nemotron_gguf.convert.hub import open_place, parse_source
-from nemotron_gguf.convert.json_files import Object, read_object, read_optional
-from nemotron_gguf.convert.safetensors import Shard
-from nemotron_gguf.convert.tensor import Tensor
+from nemotron_gguf.convert.hub.place import open_place, parse_source
+from nemotron_gguf.convert.source.byte_source import INDEX, SINGLE, Files
+from nemotron_gguf.convert.source.fp8_config import HF_QUANT_CONFIG, Scheme, read_scheme
+from nemotron_gguf.convert.source.fp8_scales import with_scales
+from nemotron_gguf.convert.source.json_files import Object, read_object, read_optional
+from nemotron_gguf.convert.source.safetensors import Shard
+from nemotron_gguf.convert.source.tensor import Tensor
 from nemotron_gguf.models.ggml import GGMLType
 
 MAX_SHARDS = 10_000

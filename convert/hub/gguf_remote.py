@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemotron_gguf.convert.byte_source import ByteSource
 from nemotron_gguf.convert.errors import ConvertError
+from nemotron_gguf.convert.source.byte_source import ByteSource
 from nemotron_gguf.models.errors import GGUFError
 from nemotron_gguf.models.gguf_parts import SPLIT_COUNT, SPLIT_NO, part_name
 from nemotron_gguf.models.gguf_reader import read_gguf_header

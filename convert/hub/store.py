@@ -16,14 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.fetch import Download
-from nemotron_gguf.convert.fetch_files import expected_digest, make_folder
-from nemotron_gguf.convert.hub_cache import cached_file
-from nemotron_gguf.convert.part_file import PartFile, sync_folder
-from nemotron_gguf.convert.patience import Patience
-from nemotron_gguf.convert.remote import Address, Listed, RemoteFile
-from nemotron_gguf.convert.room import check_room
-from nemotron_gguf.convert.tally import FetchOptions, FetchProgress, Tally
+from nemotron_gguf.convert.hub.cache import cached_file
+from nemotron_gguf.convert.hub.fetch import Download
+from nemotron_gguf.convert.hub.fetch_files import expected_digest, make_folder
+from nemotron_gguf.convert.hub.patience import Patience
+from nemotron_gguf.convert.hub.remote import Address, Listed, RemoteFile
+from nemotron_gguf.convert.hub.tally import FetchOptions, FetchProgress, Tally
+from nemotron_gguf.convert.writer.part_file import PartFile, sync_folder
+from nemotron_gguf.convert.writer.room import check_room
 
 _ETAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")  # what may be the name of a file
 

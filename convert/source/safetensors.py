@@ -14,10 +14,10 @@ from math import prod
 
 import numpy as np
 
-from nemotron_gguf.convert.byte_source import ByteSource
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.json_files import parse_object
 from nemotron_gguf.convert.plan import Rows
+from nemotron_gguf.convert.source.byte_source import ByteSource
+from nemotron_gguf.convert.source.json_files import parse_object
 from nemotron_gguf.models.ggml import GGMLType
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation

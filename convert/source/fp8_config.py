@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.fields import MAX_SIZE, brief, wrong
-from nemotron_gguf.convert.json_files import Object
+from nemotron_gguf.convert.source.json_files import Object
 
 HF_QUANT_CONFIG = "hf_quant_config.json"
 

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.patience import Failed
+from nemotron_gguf.convert.hub.patience import Failed
 
 PASSING = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}  # statuses that a later try may not meet
 LIBRARY = "nemotron-gguf"  # how requests name themselves

@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 
 from nemotron_gguf.convert.cast import to_float32
-from nemotron_gguf.convert.chunks import Chunk, Wanted, chunks_of
-from nemotron_gguf.convert.digest import sidecar_path, write_sidecar
-from nemotron_gguf.convert.earlier import find, frame, percent, still_good
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.journal import Checksums, Journal, State
-from nemotron_gguf.convert.lock import Lock
-from nemotron_gguf.convert.part_file import PartFile, as_bytes, sync_folder
-from nemotron_gguf.convert.pipeline import Pipeline, StoppedError
 from nemotron_gguf.convert.plan import Rows
-from nemotron_gguf.convert.read_back import read_back
-from nemotron_gguf.convert.targets import Output, check_taken, check_targets
-from nemotron_gguf.convert.write_options import Progress, WriteOptions
+from nemotron_gguf.convert.writer.chunks import Chunk, Wanted, chunks_of
+from nemotron_gguf.convert.writer.digest import sidecar_path, write_sidecar
+from nemotron_gguf.convert.writer.earlier import find, frame, percent, still_good
+from nemotron_gguf.convert.writer.journal import Checksums, Journal, State
+from nemotron_gguf.convert.writer.lock import Lock
+from nemotron_gguf.convert.writer.options import Progress, WriteOptions
+from nemotron_gguf.convert.writer.part_file import PartFile, as_bytes, sync_folder
+from nemotron_gguf.convert.writer.pipeline import Pipeline, StoppedError
+from nemotron_gguf.convert.writer.read_back import read_back
+from nemotron_gguf.convert.writer.targets import Output, check_taken, check_targets
 from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_parts import part_paths

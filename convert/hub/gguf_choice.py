@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.remote import Listed
+from nemotron_gguf.convert.hub.remote import Listed
 from nemotron_gguf.models.gguf_parts import MAX_PARTS
 
 USUAL = "Q4_K_M"  # what is taken where nothing is said

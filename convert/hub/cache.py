@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemotron_gguf.convert.byte_source import INDEX, SINGLE
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.json_files import read_object
+from nemotron_gguf.convert.source.byte_source import INDEX, SINGLE
+from nemotron_gguf.convert.source.json_files import read_object
 
 
 def cached_folder(repo_id: str, revision: str | None) -> Path | None:

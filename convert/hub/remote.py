@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.hub_client import LIBRARY, endpoint, http_errors, passing, refusal, words
-from nemotron_gguf.convert.patience import Effort, Failed, Patience
-from nemotron_gguf.convert.range_answer import RangeAnswers, Span, odd
+from nemotron_gguf.convert.hub.client import LIBRARY, endpoint, http_errors, passing, refusal, words
+from nemotron_gguf.convert.hub.patience import Effort, Failed, Patience
+from nemotron_gguf.convert.hub.range_answer import RangeAnswers, Span, odd
 
 REFUSALS = 6  # addresses in a row that bring nothing, waits between them, until it is believed that none will
 IN_FLIGHT = 8  # ranges of one build under way at once: enough to fill a line of a gigabit over an ocean

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from nemotron_gguf.convert.errors import Interrupted
-from nemotron_gguf.convert.hub_client import PASSING, status_failure
-from nemotron_gguf.convert.patience import Failed, Patience
+from nemotron_gguf.convert.hub.client import PASSING, status_failure
+from nemotron_gguf.convert.hub.patience import Failed, Patience
 
 STALE = {400, 401, 403, 404, 410}  # how storages refuse a signed address that has expired
 

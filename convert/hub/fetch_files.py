@@ -8,16 +8,16 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemotron_gguf.convert.blob_digest import digest_of
-from nemotron_gguf.convert.byte_source import ByteSource
-from nemotron_gguf.convert.digest import read_sidecar, sidecar_path, write_sidecar
 from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.fetch import Download
-from nemotron_gguf.convert.part_file import PartFile
-from nemotron_gguf.convert.patience import Patience
-from nemotron_gguf.convert.remote import Address, Listed, RemoteFile
-from nemotron_gguf.convert.room import check_room
-from nemotron_gguf.convert.tally import FetchOptions, Tally
+from nemotron_gguf.convert.hub.blob_digest import digest_of
+from nemotron_gguf.convert.hub.fetch import Download
+from nemotron_gguf.convert.hub.patience import Patience
+from nemotron_gguf.convert.hub.remote import Address, Listed, RemoteFile
+from nemotron_gguf.convert.hub.tally import FetchOptions, Tally
+from nemotron_gguf.convert.source.byte_source import ByteSource
+from nemotron_gguf.convert.writer.digest import read_sidecar, sidecar_path, write_sidecar
+from nemotron_gguf.convert.writer.part_file import PartFile
+from nemotron_gguf.convert.writer.room import check_room
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.part_file import PartFile
 from nemotron_gguf.convert.plan import FilePlan
+from nemotron_gguf.convert.writer.part_file import PartFile
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from nemotron_gguf.convert import hub
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.fetch import CHUNK
-from nemotron_gguf.convert.fetch_files import Wanted, fetch_files, make_folder
-from nemotron_gguf.convert.gguf_choice import Offer, choose
-from nemotron_gguf.convert.gguf_remote import check_gguf
-from nemotron_gguf.convert.hub_cache import cached_folder, is_complete
-from nemotron_gguf.convert.hub_store import Store
-from nemotron_gguf.convert.patience import Effort, Patience
-from nemotron_gguf.convert.remote import Address, Listed
-from nemotron_gguf.convert.tally import FetchOptions, Tally
+from nemotron_gguf.convert.hub import place as hub
+from nemotron_gguf.convert.hub.cache import cached_folder, is_complete
+from nemotron_gguf.convert.hub.fetch import CHUNK
+from nemotron_gguf.convert.hub.fetch_files import Wanted, fetch_files, make_folder
+from nemotron_gguf.convert.hub.gguf_choice import Offer, choose
+from nemotron_gguf.convert.hub.gguf_remote import check_gguf
+from nemotron_gguf.convert.hub.patience import Effort, Patience
+from nemotron_gguf.convert.hub.remote import Address, Listed
+from nemotron_gguf.convert.hub.store import Store
+from nemotron_gguf.convert.hub.tally import FetchOptions, Tally
 from nemotron_gguf.models.shelf import Origin, write_origin
 
 # Weights in other formats, which nobody who wants a checkpoint for transformers, or a conversion, reads.

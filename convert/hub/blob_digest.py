@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from nemotron_gguf.convert.digest import read_pieces
+from nemotron_gguf.convert.writer.digest import read_pieces
 
 
 class BlobDigest:

@@ -16,15 +16,15 @@ from time import monotonic
 
 import numpy as np
 
-from nemotron_gguf.convert.blob_digest import BlobDigest
-from nemotron_gguf.convert.byte_source import ByteSource
-from nemotron_gguf.convert.digest import write_sidecar
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.journal import Journal, State
-from nemotron_gguf.convert.lock import Lock
-from nemotron_gguf.convert.part_file import PartFile
-from nemotron_gguf.convert.pipeline import Pipeline, StoppedError
-from nemotron_gguf.convert.tally import Tally
+from nemotron_gguf.convert.hub.blob_digest import BlobDigest
+from nemotron_gguf.convert.hub.tally import Tally
+from nemotron_gguf.convert.source.byte_source import ByteSource
+from nemotron_gguf.convert.writer.digest import write_sidecar
+from nemotron_gguf.convert.writer.journal import Journal, State
+from nemotron_gguf.convert.writer.lock import Lock
+from nemotron_gguf.convert.writer.part_file import PartFile
+from nemotron_gguf.convert.writer.pipeline import Pipeline, StoppedError
 
 CHUNK = 8 << 20  # bytes of one range, and of one entry in the journal
 FLUSH_SECONDS = 1.0  # between records of the journal: what a kill costs at most

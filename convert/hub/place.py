@@ -11,15 +11,15 @@ from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
-from nemotron_gguf.convert.byte_source import INDEX, Files, LocalFolder
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
-from nemotron_gguf.convert.hub_cache import cached_folder, is_complete
-from nemotron_gguf.convert.hub_client import LIBRARY, endpoint, http_errors, passing, refusal
-from nemotron_gguf.convert.hub_store import Store
-from nemotron_gguf.convert.json_files import MAX_JSON
-from nemotron_gguf.convert.patience import Effort, Lost, Patience
-from nemotron_gguf.convert.remote import Listed
-from nemotron_gguf.convert.repository import CachedFolder, Repository, list_files
+from nemotron_gguf.convert.hub.cache import cached_folder, is_complete
+from nemotron_gguf.convert.hub.client import LIBRARY, endpoint, http_errors, passing, refusal
+from nemotron_gguf.convert.hub.patience import Effort, Lost, Patience
+from nemotron_gguf.convert.hub.remote import Listed
+from nemotron_gguf.convert.hub.repository import CachedFolder, Repository, list_files
+from nemotron_gguf.convert.hub.store import Store
+from nemotron_gguf.convert.source.byte_source import INDEX, Files, LocalFolder
+from nemotron_gguf.convert.source.json_files import MAX_JSON
 
 # What a conversion reads; weights in other formats and images stay where they are.
 PATTERNS = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "README.md"]

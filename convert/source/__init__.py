@@ -1,0 +1,1 @@
+"""What a checkpoint is: its files, its tensors by name, their rows on demand. Nothing in it is executed."""
