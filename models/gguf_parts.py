@@ -62,9 +62,10 @@ def read_parts(path: str | Path) -> tuple[GGUFFile, ...]:
 
 
 def read_whole(path: str | Path) -> GGUFFile:
-    """What `read_parts` finds as one: the first part's keys, all tensors (each at its offset in its own file)."""
+    """What `read_parts` finds as one: the first part's keys, all bytes, all tensors, each at its offset in its file."""
     parts = read_parts(path)
-    return replace(parts[0], tensors=tuple(tensor for part in parts for tensor in part.tensors))
+    tensors = tuple(tensor for part in parts for tensor in part.tensors)
+    return replace(parts[0], tensors=tensors, file_size=sum(part.file_size for part in parts))
 
 
 def _parts(first: GGUFFile) -> Iterator[GGUFFile]:

@@ -189,10 +189,14 @@ def inspect(
 
     Example: `nemotron inspect nano-Q4_K_M.gguf --tensors`
     """
+    from nemotron_gguf.models.gguf_parts import SPLIT_NO, read_whole
     from nemotron_gguf.models.gguf_reader import read_gguf
     from nemotron_gguf.ui.describe import describe_file, print_file
 
-    gguf = read_gguf(resolve(file))
+    path = resolve(file)
+    gguf = read_gguf(path)
+    if gguf.get(SPLIT_NO) == 0:  # the first of several: the model as a whole; any other part by itself
+        gguf = read_whole(path)
     if as_json:
         console.print_json(describe_file(gguf, tensors))
     else:

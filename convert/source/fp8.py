@@ -101,6 +101,11 @@ class FP8Rows:
         return self.codes.n_rows
 
     @property
+    def stored_row_bytes(self) -> int:
+        """Bytes that are read for a row: one a weight."""
+        return self.n_per_row
+
+    @property
     def n_per_row(self) -> int:
         """Weights in a row."""
         return self.codes.n_per_row

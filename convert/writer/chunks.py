@@ -43,8 +43,10 @@ class Chunk:
 
     @property
     def source_bytes(self) -> int:
-        """Bytes that are read for it."""
-        return (self.last - self.first) * self.tensor.sources[0].type.row_bytes(self.tensor.n_per_row)
+        """Bytes that are read for it; a source whose rows lie otherwise than they are given says so."""
+        source = self.tensor.sources[0]
+        row_bytes: int = getattr(source, "stored_row_bytes", source.type.row_bytes(source.n_per_row))
+        return (self.last - self.first) * row_bytes
 
     def read(self) -> Rows:
         """Its rows as they lie in the sources, which are stacked; all sources of a tensor are of one type."""

@@ -146,3 +146,5 @@ def test_split_files_are_one_model(tmp_path: Path, undisturbed: dict[str, bytes]
             for tensor in read_gguf(part).tensors
         )  # fmt: skip
     assert len(out.splitlines()) == len(list(tmp_path.glob("*.gguf")))
+    seen = json.loads(finish(nemotron("inspect", str(firsts[0]), "--json", "--tensors"))[1])
+    assert len(seen["tensors"]) == len(plan_of_file(firsts[0]).tensors), "the first part stands for the model"
