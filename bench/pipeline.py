@@ -1,6 +1,6 @@
 """Convert and quantize against llama.cpp's own programs, on a checkpoint with the 30B's dimensions and fewer layers.
 
-    python bench/pipeline.py [--rounds 3] [--experts 32] [--layers MEM*E] [--type Q4_K_M]
+    python bench/pipeline.py [--rounds 3] [--experts 32] [--layers MEM*E] [--type Q4_K_M] [--aligned]
 
 Both are run on the same checkpoint, in turn, several times; the table gives medians of wall time, the peak of resident
 memory, and whether the bytes are the same. The reference converter is taken from NEMOTRON_LLAMA_CPP_SOURCE, or from the
@@ -24,6 +24,7 @@ from importlib.metadata import version
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,9 +33,21 @@ from nemotron_gguf.models.demo import CHECKPOINT
 from nemotron_gguf.models.gguf_reader import read_gguf
 
 AGAINST = Path(__file__).parent.parent / "tests" / "against"
-HIDDEN, WIDTH, SHARED, VOCAB = 2688, 1856, 3712, 32768
+VOCAB = 32768
 PIECE = 1 << 20  # weights made at a time
 HEADS, HEAD_DIM, GROUPS, STATE, KERNEL = 64, 64, 8, 128, 4
+
+
+class Widths(NamedTuple):
+    """Columns of the model: the residual stream, an expert, the shared expert."""
+
+    hidden: int
+    expert: int
+    shared: int
+
+
+REAL = Widths(2688, 1856, 3712)
+ALIGNED = Widths(2816, 2048, 3840)  # the next multiples of 256, which K-types divide
 
 
 @dataclass(frozen=True)
@@ -45,38 +58,41 @@ class Run:
     peak: int
 
 
-def shapes(layers: str, n_experts: int, vocab: int = VOCAB) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of a checkpoint in the Hub's layout, with the 30B's widths."""
+def shapes(
+    layers: str, n_experts: int, vocab: int = VOCAB, widths: Widths = REAL
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of a checkpoint in the Hub's layout, by default with the 30B's widths."""
+    hidden, width, shared = widths
     inner = HEADS * HEAD_DIM
     channels = inner + 2 * GROUPS * STATE
-    yield "backbone.embeddings.weight", (vocab, HIDDEN)
+    yield "backbone.embeddings.weight", (vocab, hidden)
     for index, letter in enumerate(layers):
         at = f"backbone.layers.{index}"
-        yield f"{at}.norm.weight", (HIDDEN,)
+        yield f"{at}.norm.weight", (hidden,)
         if letter == "M":
-            yield f"{at}.mixer.in_proj.weight", (inner + channels + HEADS, HIDDEN)
+            yield f"{at}.mixer.in_proj.weight", (inner + channels + HEADS, hidden)
             yield f"{at}.mixer.conv1d.weight", (channels, 1, KERNEL)
             yield f"{at}.mixer.conv1d.bias", (channels,)
             yield from ((f"{at}.mixer.{name}", (HEADS,)) for name in ("A_log", "D", "dt_bias"))
             yield f"{at}.mixer.norm.weight", (inner,)
-            yield f"{at}.mixer.out_proj.weight", (HIDDEN, inner)
+            yield f"{at}.mixer.out_proj.weight", (hidden, inner)
         elif letter == "*":
             rows = {"q_proj": 4096, "k_proj": 256, "v_proj": 256}
-            yield from ((f"{at}.mixer.{name}.weight", (count, HIDDEN)) for name, count in rows.items())
-            yield f"{at}.mixer.o_proj.weight", (HIDDEN, 4096)
+            yield from ((f"{at}.mixer.{name}.weight", (count, hidden)) for name, count in rows.items())
+            yield f"{at}.mixer.o_proj.weight", (hidden, 4096)
         else:
-            yield f"{at}.mixer.gate.weight", (n_experts, HIDDEN)
+            yield f"{at}.mixer.gate.weight", (n_experts, hidden)
             yield f"{at}.mixer.gate.e_score_correction_bias", (n_experts,)
             for expert in range(n_experts):
-                yield f"{at}.mixer.experts.{expert}.up_proj.weight", (WIDTH, HIDDEN)
-                yield f"{at}.mixer.experts.{expert}.down_proj.weight", (HIDDEN, WIDTH)
-            yield f"{at}.mixer.shared_experts.up_proj.weight", (SHARED, HIDDEN)
-            yield f"{at}.mixer.shared_experts.down_proj.weight", (HIDDEN, SHARED)
-    yield "backbone.norm_f.weight", (HIDDEN,)
-    yield "lm_head.weight", (vocab, HIDDEN)
+                yield f"{at}.mixer.experts.{expert}.up_proj.weight", (width, hidden)
+                yield f"{at}.mixer.experts.{expert}.down_proj.weight", (hidden, width)
+            yield f"{at}.mixer.shared_experts.up_proj.weight", (shared, hidden)
+            yield f"{at}.mixer.shared_experts.down_proj.weight", (hidden, shared)
+    yield "backbone.norm_f.weight", (hidden,)
+    yield "lm_head.weight", (vocab, hidden)
 
 
-def make_checkpoint(folder: Path, layers: str, n_experts: int) -> int:
+def make_checkpoint(folder: Path, layers: str, n_experts: int, widths: Widths = REAL) -> int:
     """Random BF16 weights under the demo's tokenizer; returns their number."""
     folder.mkdir()
     for path in CHECKPOINT.iterdir():
@@ -84,14 +100,15 @@ def make_checkpoint(folder: Path, layers: str, n_experts: int) -> int:
             shutil.copy(path, folder / path.name)
     config = json.loads((CHECKPOINT / "config.json").read_text(encoding="utf-8"))
     config |= {
-        "hybrid_override_pattern": layers, "num_hidden_layers": len(layers), "hidden_size": HIDDEN,
+        "hybrid_override_pattern": layers, "num_hidden_layers": len(layers), "hidden_size": widths.hidden,
         "vocab_size": VOCAB, "n_routed_experts": n_experts, "num_experts_per_tok": 6, "head_dim": 128,
-        "moe_intermediate_size": WIDTH, "moe_shared_expert_intermediate_size": SHARED, "intermediate_size": WIDTH,
+        "moe_intermediate_size": widths.expert, "moe_shared_expert_intermediate_size": widths.shared,
+        "intermediate_size": widths.expert,
         "mamba_num_heads": HEADS, "mamba_head_dim": HEAD_DIM, "n_groups": GROUPS, "ssm_state_size": STATE,
         "num_attention_heads": 32, "num_key_value_heads": 2,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    listed = list(shapes(layers, n_experts))
+    listed = list(shapes(layers, n_experts, VOCAB, widths))
     header, end = {}, 0
     for name, shape in listed:
         size = 2 * prod(shape)
@@ -179,11 +196,14 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=32)
     parser.add_argument("--layers", default="MEM*E")
     parser.add_argument("--type", default="Q4_K_M")
+    parser.add_argument("--aligned", action="store_true", help="widths that are multiples of 256 instead of the 30B's")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     with TemporaryDirectory(prefix="nemotron-bench-") as name:
         work = Path(name)
-        weights = make_checkpoint(work / "checkpoint", chosen.layers, chosen.experts)
+        weights = make_checkpoint(
+            work / "checkpoint", chosen.layers, chosen.experts, ALIGNED if chosen.aligned else REAL
+        )
         planned = commands(work, chosen.type, chosen.threads)
         runs: dict[str, list[Run]] = {title: [] for title in planned}
         for _ in range(chosen.rounds):
