@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.source.byte_source import ByteSource
 from nemotron_gguf.models.errors import GGUFError
 from nemotron_gguf.models.gguf_parts import SPLIT_COUNT, SPLIT_NO, part_name
 from nemotron_gguf.models.gguf_reader import read_gguf_header
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 _AHEAD = 4 << 20  # bytes that are asked for at a time; a vocabulary of 131072 tokens makes a header of some 6 MB
 
@@ -28,7 +25,7 @@ class _Stream(io.RawIOBase):
         """It is for reading."""
         return True
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         """Fill as much of a buffer as there are bytes left."""
         view = memoryview(buffer).cast("B")
         count = min(len(view), self._source.size - self._at)

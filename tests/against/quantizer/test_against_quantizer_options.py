@@ -12,7 +12,8 @@ import gguf
 import numpy as np
 import pytest
 
-from nemotron_gguf.convert.writer import write
+from nemotron_gguf.convert.writer import chunks, run
+from nemotron_gguf.models.errors import ModelError
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.quant import (
@@ -79,7 +80,8 @@ def test_threads_and_chunks(
     workshop: Workshop, threads: int, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bytes depend neither on threads nor on where tensors are cut, within an expert or across several."""
-    monkeypatch.setattr(write, "CHUNK_WEIGHTS", chunk)
+    monkeypatch.setattr(run, "ENCODE_WEIGHTS", chunk)
+    monkeypatch.setattr(chunks, "READ_WEIGHTS", 3 * chunk)
     source, importance = workshop.model("aligned"), workshop.importance("aligned")
     answer = workshop.llama(source, tmp_path / "llama.gguf", "Q4_K_M", importance, nthread=threads)
     found = workshop.ours(source, tmp_path / "ours.gguf", "Q4_K_M", importance, threads)
@@ -145,7 +147,7 @@ def test_split_source(workshop: Workshop, tmp_path: Path) -> None:
     parts = split(workshop.model("aligned"), tmp_path, 3)
     answer = workshop.llama(parts[0], tmp_path / "llama.gguf", "Q5_K_M")
     workshop.assert_same(workshop.ours(parts[0], tmp_path / "ours.gguf", "Q5_K_M"), answer.data)
-    with pytest.raises(QuantError, match="give the first"):
+    with pytest.raises(ModelError, match="give the first"):
         plan_of_file(parts[1])
 
 
