@@ -6,6 +6,7 @@ verbs that need it.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -79,6 +80,8 @@ def main() -> None:
 def _fail(error: BaseException, message: str) -> None:
     if console.settings.debug:
         raise error
+    if "--json" in sys.argv:  # a program reads lines of JSON; the words go to stderr as ever
+        print(json.dumps({"event": "error", "message": " ".join(message.split())}, ensure_ascii=False))
     console.error(" ".join(message.split()))
     sys.stdout.flush()
     raise SystemExit(1)

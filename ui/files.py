@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nemotron_gguf.ui import console
-from nemotron_gguf.ui.shelf import FILE_HELP, hint, resolve
+from nemotron_gguf.ui.shelf import FILE_HELP, hint, look_at, resolve
 from nemotron_gguf.ui.writing import Job, Wishes, digest_of, identity, make
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def convert(
 
 
 def quantize(
-    source: Annotated[Path, typer.Argument(metavar="IN.gguf", help="A GGUF file in F32, F16 or BF16.")],
+    source: Annotated[str, typer.Argument(metavar="IN.gguf", help="A GGUF file in F32, F16 or BF16. " + FILE_HELP)],
     out: Annotated[Path | None, typer.Argument(metavar="OUT.gguf", help="File or folder to write.")] = None,
     file_type: Annotated[str, typer.Option("--type", metavar="TYPE", help="Q4_K_M, Q8_0, IQ4_XS, …")] = ...,  # type: ignore[assignment]
     imatrix: Imatrix = None,
@@ -119,10 +119,11 @@ def quantize(
     from nemotron_gguf.quant import files_of, plan_of_file, plan_quantization
 
     options = _quantize_options(file_type, chosen)
-    plan = plan_quantization(plan_of_file(source), options)
-    target = _target(out, source.parent, _quantized_name(source, options.type.name))
-    _not_onto(target, [source, *([imatrix] if imatrix else [])])
-    bound = {"file": identity(*files_of(source)), "imatrix": digest_of(imatrix)}
+    path = resolve(source)
+    plan = plan_quantization(plan_of_file(path), options)
+    target = _target(out, path.parent, _quantized_name(path, options.type.name))
+    _not_onto(target, [path, *([imatrix] if imatrix else [])])
+    bound = {"file": identity(*files_of(path)), "imatrix": digest_of(imatrix)}
     make([Job(plan, target)], _wishes(f"Quantizing to {options.type.name}", bound, plan.notes, chosen))
 
 
@@ -185,7 +186,9 @@ def inspect(
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a GGUF file holds: architecture, keys, tensors, sizes. Reads no weights.
+    """Say what a GGUF file holds: architecture, keys, tensors, sizes. Reads no weights of it.
+
+    Of a repository that is not in the library yet, only the header is read, over the network.
 
     Example: `nemotron inspect nano-Q4_K_M.gguf --tensors`
     """
@@ -193,10 +196,13 @@ def inspect(
     from nemotron_gguf.models.gguf_reader import read_gguf
     from nemotron_gguf.ui.describe import describe_file, print_file
 
-    path = resolve(file)
-    gguf = read_gguf(path)
-    if gguf.get(SPLIT_NO) == 0:  # the first of several: the model as a whole; any other part by itself
-        gguf = read_whole(path)
+    gguf = look_at(file)
+    if gguf is None:
+        path = resolve(file)
+        gguf = read_gguf(path)
+    # the first of several stands for the model as a whole, any other part for itself
+    if gguf.get(SPLIT_NO) == 0 and gguf.path.is_file():
+        gguf = read_whole(gguf.path)
     if as_json:
         console.print_json(describe_file(gguf, tensors))
     else:

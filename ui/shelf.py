@@ -47,6 +47,8 @@ def list_models(
         about = row["problem"] or row["architecture"]
         console.say(f"{row['name']:{width}}  {row['type'] or '?':8}  {size:>8}  {about}")
     console.note(f"in {folder}" if described else f"{folder} is empty: `nemotron build` or `nemotron pull` fills it")
+    for part in sorted(folder.glob("*.part")) if folder.is_dir() else ():
+        console.note(f"unfinished: {part}; the command that began it goes on with it, or remove it")
 
 
 def resolve(text: str) -> Path:
@@ -68,6 +70,22 @@ def resolve(text: str) -> Path:
     from nemotron_gguf.ui.pull import bring
 
     return bring(asked, Goal(library(), ready=True)).files[0]
+
+
+def look_at(text: str) -> GGUFFile | None:
+    """The header of a repository's file (the first part's), read over the network; None where it lies here already."""
+    from nemotron_gguf.convert.hub.gguf_choice import USUAL
+    from nemotron_gguf.models.shelf import find_origin
+
+    asked = _asked(text)
+    if asked is None:
+        return None
+    place = asked.place
+    if find_origin(place.repo_id or "", place.revision or "", asked.kind or "", USUAL) is not None:
+        return None
+    from nemotron_gguf.convert.hub.pull import header_of
+
+    return header_of(asked)
 
 
 def hint(path: Path) -> None:

@@ -54,7 +54,8 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE.gguf", help="Files; of a model in parts, any one of them.")
+        list[str],
+        typer.Argument(metavar="FILE.gguf", help="Files, or names of the library; of a model in parts, any one."),
     ],
     checksums: Annotated[
         bool, typer.Option("--checksums", help="Write FILE.gguf.sha256 for sound files that have none.")
@@ -69,7 +70,7 @@ def verify(
 
     Example: `nemotron verify nano-Q4_K_M.gguf`
     """
-    found = [checked for parts in _sets(files) for checked in _structure(parts)]
+    found = [checked for parts in _sets(_meant(files)) for checked in _structure(parts)]
     is_finite = _numbers_checker()
     with _bar(sum(checked.file.file_size for checked in found if checked.file), quiet=as_json) as advance:
         for checked in found:
@@ -85,6 +86,22 @@ def verify(
     if bad:
         console.error(f"{bad} of {len(found)} files failed; download or build again what is damaged or missing")
         raise typer.Exit(1)
+
+
+def _meant(files: Sequence[str]) -> list[Path]:
+    """The files of paths and of names in the library; a checksum stands for its file."""
+    from nemotron_gguf.models.shelf import find
+
+    paths = [Path(text.removesuffix(".sha256")) for text in files]
+    return list(dict.fromkeys(path if path.exists() or len(path.parts) > 1 else _found(find, path) for path in paths))
+
+
+def _found(find: Callable[[str], Path], path: Path) -> Path:
+    """The file of that name in the library; the path itself where there is none, for the report to say."""
+    try:
+        return find(str(path))
+    except NemotronError:
+        return path
 
 
 def _sets(files: Sequence[Path]) -> list[tuple[Path, ...]]:

@@ -54,10 +54,10 @@ def make(jobs: Sequence[Job], wishes: Wishes) -> None:
 
     for line in wishes.notes:
         console.note(line)
-    if wishes.dry_run:
-        _describe(jobs, wishes.as_json)
-        return
     outputs = [output for job in jobs for output in outputs_of(job, wishes.split_max_size)]
+    if wishes.dry_run:
+        _describe(outputs, wishes.as_json)
+        return
     started = time.monotonic()
     with reporting(wishes.title, [output.path for output in outputs], wishes.as_json) as report:
         options = WriteOptions(
@@ -103,7 +103,7 @@ def digest_of(path: Path | None) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _describe(jobs: Sequence[Job], as_json: bool) -> None:
+def _describe(jobs: Sequence[Output], as_json: bool) -> None:
     described = [{"path": str(job.path), **job.plan.describe()} for job in jobs]
     if as_json:
         console.print_json(described[0] if len(described) == 1 else {"files": described})

@@ -10,7 +10,7 @@ from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.source.byte_source import ByteSource
 from nemotron_gguf.models.errors import GGUFError
 from nemotron_gguf.models.gguf_parts import SPLIT_COUNT, SPLIT_NO, part_name
-from nemotron_gguf.models.gguf_reader import read_gguf_header
+from nemotron_gguf.models.gguf_reader import GGUFFile, read_gguf_header
 
 _AHEAD = 4 << 20  # bytes that are asked for at a time; a vocabulary of 131072 tokens makes a header of some 6 MB
 
@@ -34,16 +34,21 @@ class _Stream(io.RawIOBase):
         return count
 
 
+def read_remote_header(source: ByteSource) -> GGUFFile:
+    """The header of a GGUF file, wherever it lies; ConvertError for what is no sound one."""
+    try:
+        with io.BufferedReader(_Stream(source), _AHEAD) as stream:
+            return read_gguf_header(stream, source.size, Path(source.name))
+    except GGUFError as error:
+        raise ConvertError(str(error)) from error
+
+
 def check_gguf(source: ByteSource, name: str) -> None:
     """Check the header of a file called `name`, and that it is the part of a model that its name says.
 
     Raises ConvertError for what is no sound GGUF, and what reading raises.
     """
-    try:
-        with io.BufferedReader(_Stream(source), _AHEAD) as stream:
-            file = read_gguf_header(stream, source.size, Path(source.name))
-    except GGUFError as error:
-        raise ConvertError(str(error)) from error
+    file = read_remote_header(source)
     part = part_name(Path(name))
     number, count = (part.number - 1, part.n_parts) if part else (0, 1)
     found_no, found_count = file.get(SPLIT_NO), file.get(SPLIT_COUNT)

@@ -27,6 +27,7 @@ ESSENTIAL = {"config.json", "tokenizer.json", "tokenizer_config.json", INDEX}
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"  # the Hub's rule for organisations and repositories
 _REPO = re.compile(rf"({_NAME}/{_NAME})(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,200}}))?")
+_PAGE = re.compile(r"hf://(?:models/)?|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/")  # what people copy
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,17 @@ def parse_source(source: str | Path, revision: str | None = None) -> Place:
 
 
 def parse_repository(text: str) -> Place | None:
-    """`org/name` or `org/name@revision`; None for anything else."""
+    """`org/name` or `org/name@revision`, or the address of its page; None for anything else."""
+    text = without_page(text)
     match = _REPO.fullmatch(text)
     if match is None or ".." in text or "--" in match[1]:
         return None
     return Place(repo_id=match[1], revision=match[2])
+
+
+def without_page(text: str) -> str:
+    """`org/name` of the address that a browser shows for a repository; other texts as they are."""
+    return _PAGE.sub("", text).removesuffix("/") if _PAGE.match(text) else text
 
 
 def open_place(place: Place, *, progress: bool, keep_source: bool, patience: Patience | None = None) -> Found:

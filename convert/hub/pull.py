@@ -15,11 +15,12 @@ from nemotron_gguf.convert.hub.cache import cached_folder, is_complete
 from nemotron_gguf.convert.hub.fetch import CHUNK
 from nemotron_gguf.convert.hub.fetch_files import Wanted, fetch_files, make_folder
 from nemotron_gguf.convert.hub.gguf_choice import Offer, choose
-from nemotron_gguf.convert.hub.gguf_remote import check_gguf
-from nemotron_gguf.convert.hub.patience import Effort, Patience
-from nemotron_gguf.convert.hub.remote import Address, Listed
+from nemotron_gguf.convert.hub.gguf_remote import check_gguf, read_remote_header
+from nemotron_gguf.convert.hub.patience import Effort, Lost, Patience
+from nemotron_gguf.convert.hub.remote import Address, Listed, RemoteFile
 from nemotron_gguf.convert.hub.store import Store
 from nemotron_gguf.convert.hub.tally import FetchOptions, Tally
+from nemotron_gguf.models.gguf_reader import GGUFFile
 from nemotron_gguf.models.shelf import Origin, write_origin
 
 # Weights in other formats, which nobody who wants a checkpoint for transformers, or a conversion, reads.
@@ -63,7 +64,7 @@ class Goal:
 
 def parse_asked(source: str) -> Asked:
     """`org/name[@revision][:TYPE]`. Raises ConvertError for anything else."""
-    match = _SOURCE.fullmatch(source)
+    match = _SOURCE.fullmatch(hub.without_page(source))
     place = hub.parse_repository(match[1]) if match else None
     if match is None or place is None or ".." in source:
         raise ConvertError(f"{source[:200]!r} is no Hub repository; expected org/name[@revision][:TYPE]")
@@ -99,13 +100,27 @@ def pull(asked: Asked, goal: Goal, options: FetchOptions | None = None, patience
     return Pulled(repo_id, commit, goal.folder)
 
 
+def header_of(asked: Asked, patience: Patience | None = None) -> GGUFFile:
+    """The header of a ready file (of a model in parts: the first), read over the network; raises ConvertError."""
+    patience = patience or Patience.from_environment()
+    repo_id = asked.place.repo_id or ""
+    commit, files = hub.look_up(asked.place, patience, folders=True)
+    name = choose(repo_id, files, asked.kind).parts[0]
+    source = RemoteFile(Address(repo_id, commit, name), files[name], patience)
+    try:
+        return read_remote_header(source)
+    finally:
+        source.close()
+
+
 def _from_cache(asked: Asked, goal: Goal, options: FetchOptions, error: Interrupted) -> Pulled:
     """The checkpoint that is complete already, where the Hub cannot be reached. Raises Interrupted without one."""
     cached = cached_folder(asked.place.repo_id or "", asked.place.revision)
     if goal.folder or goal.ready or asked.kind or cached is None or not is_complete(cached):
+        reason = error.reason if isinstance(error, Lost) else error
         raise Interrupted(
-            f"the Hub could not be reached for {asked} ({error}); check the network, HF_ENDPOINT and HF_HUB_OFFLINE,"
-            " and run the same command again"
+            f"the Hub could not be reached for {asked} ({reason}); check the network,"
+            " HF_ENDPOINT and HF_HUB_OFFLINE, and run the same command again"
         ) from error
     options.say(f"the Hub could not be reached ({error}); what its cache has is complete as it was looked up last")
     return Pulled(asked.place.repo_id or "", cached.name, cached)

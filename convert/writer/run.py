@@ -138,7 +138,8 @@ class Run:
         return read_back(self.parts, headers, self.chunks, sums, self._report(phase))
 
     def _report(self, phase: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.options.report(Progress(phase, done, total))
+        sizes = tuple(part.size for part in self.parts)
+        return lambda done, total: self.options.report(Progress(phase, done, total, "", sizes))
 
     def _write(self) -> None:
         """Read, encode and write every chunk that is missing; note what is done as it gets to the disk."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
 from nemotron_gguf.convert.plan import FilePlan
 from nemotron_gguf.convert.writer.part_file import PartFile
+from nemotron_gguf.models.gguf_parts import part_paths
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ def check_names(outputs: Sequence[Output]) -> None:
 
 
 def check_taken(outputs: Sequence[Output], force: bool) -> None:
-    """Refuse names that are taken; whoever finished a file for one of them keeps it."""
+    """Refuse names that are taken; whoever finished a file for one of them keeps it.
+
+    Parts of a model whose first part is not there are no model, and are written anew.
+    """
     for output in outputs:
-        if output.path.exists() and not force:
+        if output.path.exists() and not force and part_paths(output.path)[0].exists():
             raise Interrupted(f"{output.path} exists and is kept; remove it, choose another name or pass --force")

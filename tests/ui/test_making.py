@@ -148,3 +148,33 @@ def test_split_files_are_one_model(tmp_path: Path, undisturbed: dict[str, bytes]
     assert len(out.splitlines()) == len(list(tmp_path.glob("*.gguf")))
     seen = json.loads(finish(nemotron("inspect", str(firsts[0]), "--json", "--tensors"))[1])
     assert len(seen["tensors"]) == len(plan_of_file(firsts[0]).tensors), "the first part stands for the model"
+
+
+def test_a_dry_run_shows_the_parts(tmp_path: Path) -> None:
+    status, out, err = finish(nemotron(*BUILD, str(tmp_path), "--split-max-size", "2M", "--dry-run"))
+    assert status == 0, err
+    planned = [line.split()[0] for line in out.splitlines()]
+    assert list(tmp_path.iterdir()) == []
+    assert finish(nemotron(*BUILD, str(tmp_path), "--split-max-size", "2M"))[0] == 0
+    assert sorted(planned) == sorted(str(path) for path in tmp_path.glob("*.gguf"))
+    assert finish(nemotron(*BUILD, str(tmp_path), "--split-max-size", "2X", "--dry-run"))[0] == 1
+
+
+def test_a_set_without_its_first_part_is_made_whole(tmp_path: Path) -> None:
+    build = (*BUILD[:4], "--split-max-size", "2M", "--out-dir", str(tmp_path))
+    assert finish(nemotron(*build))[0] == 0
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    status, _, err = finish(nemotron(*build))
+    assert status == 1
+    assert "--force" in err
+    next(tmp_path.glob("*-00001-of-*.gguf")).unlink()
+    assert finish(nemotron(*build))[0] == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
+
+
+def test_an_error_is_a_line_of_json_too(tmp_path: Path) -> None:
+    status, out, err = finish(nemotron("build", str(tmp_path / "nowhere"), "--type", "Q8_0", "--json"))
+    assert status == 1
+    told = json.loads(out)
+    assert told["event"] == "error"
+    assert told["message"] in " ".join(err.split())
