@@ -21,7 +21,7 @@ from nemotron_gguf.convert.source.json_files import parse_object
 from nemotron_gguf.models.ggml import GGMLType
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
-FIRST_READ = 1 << 20  # bytes that hold most headers whole: over a network a second request is what takes time
+FIRST_READ = 256 << 10  # bytes that hold most headers whole: over a network a second request is what takes time
 MAX_DIMS = 8  # no weight of the family has more than three
 
 # Bits of one element, by the names of the format's reference implementation.
@@ -56,6 +56,7 @@ class Shard:
     def __init__(self, source: ByteSource) -> None:
         """Read the header. Raises ConvertError, closing the source, where it is no sound, complete safetensors file."""
         self.source = source
+        self._begin = bytearray()  # what came with the header, so that no byte is asked for twice
         try:
             self.entries: Mapping[str, Entry] = self._header()
         except BaseException:
@@ -64,11 +65,15 @@ class Shard:
 
     def close(self) -> None:
         """Give the file back; reading afterwards is an error."""
+        self._begin = bytearray()
         self.source.close()
 
     def read(self, offset: int, size: int) -> bytearray:
         """Exactly `size` bytes from an absolute offset, in a buffer of its own; errors as of `ByteSource.read`."""
-        return self.source.read(offset, size)
+        known = self._begin[offset : offset + size]
+        if not known:
+            return self.source.read(offset, size)
+        return known if len(known) == size else known + self.source.read(offset + len(known), size - len(known))
 
     def identity(self) -> dict[str, object]:
         """What binds a run to this file: its source's identity and the SHA-256 of its header."""
@@ -80,7 +85,7 @@ class Shard:
     def _header(self) -> dict[str, Entry]:
         if self.source.size < 8:
             raise self._fail(f"it has {self.source.size} bytes, at least 8 expected; download it again")
-        begin = self.read(0, min(self.source.size, FIRST_READ))
+        begin = self._begin = self.read(0, min(self.source.size, FIRST_READ))
         length: int = struct.unpack("<Q", begin[:8])[0]
         if length > MAX_HEADER:
             raise self._fail(f"its header claims {length} bytes, at most {MAX_HEADER} expected")
