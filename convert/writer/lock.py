@@ -20,6 +20,7 @@ import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
@@ -78,7 +79,7 @@ class Lock:
         self.path = output.with_name(output.name + ".lock")
         self.owner = Owner.myself()
         self._draft = self.path.with_name(f"{self.path.name}.{self.owner.token}")
-        self._ended = threading.Event()
+        self._ended: SimpleQueue[None] = SimpleQueue()
         self._renewal = threading.Thread(target=self._renew, name="lock", daemon=True)
 
     def __enter__(self) -> Self:
@@ -100,9 +101,7 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        if self._renewal.ident is not None:
-            self._renewal.join()
+        self._ended.put(None)
         try:
             self._release()
         except BaseException:  # Ctrl-C at this very moment
@@ -146,10 +145,14 @@ class Lock:
                 self.path.unlink()
 
     def _renew(self) -> None:
-        while not self._ended.wait(RENEW):
-            with suppress(OSError):  # `check` tells, when it matters
-                if self.held:
-                    os.utime(self.path)
+        while True:
+            try:
+                self._ended.get(timeout=RENEW)
+                return
+            except Empty:
+                with suppress(OSError):  # `check` tells, when it matters
+                    if self.held:
+                        os.utime(self.path)
 
     def _taken(self, owner: Owner | None) -> ConvertError:
         who = f"process {owner.pid} on {owner.host}" if owner else "another process"

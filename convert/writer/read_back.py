@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeAlias
 
 from nemotron_gguf.convert.writer.chunks import Chunk
 from nemotron_gguf.convert.writer.journal import Checksums
 from nemotron_gguf.convert.writer.part_file import PIECE, PartFile
+from nemotron_gguf.convert.writer.threads import Beside
 
 FRAME = -1
 """Stands in the place of a chunk's number for what is in none: the header, and the zeros between tensors."""
@@ -75,8 +75,8 @@ def _read_part(
     part.forget_cache()
     bad: set[int] = set()
     position = 0
-    with ThreadPoolExecutor(1, thread_name_prefix="sha256") as pool:
-        digest = _Digest(pool)
+    with Beside() as beside:
+        digest = _Digest(beside)
         for offset, size, number, expected in (*spans, (part.size, 0, FRAME, 0)):
             between = b"".join(digest.fed(_pieces(part, position, offset - position)))
             if between != header[position:offset].ljust(offset - position, b"\0"):
@@ -94,22 +94,19 @@ def _read_part(
 class _Digest:
     """SHA-256 taken by a thread beside, of pieces as they pass by."""
 
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool, self._sha256 = pool, hashlib.sha256()
-        self._last: Future[None] | None = None
+    def __init__(self, beside: Beside) -> None:
+        self._beside, self._sha256 = beside, hashlib.sha256()
 
     def fed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """The pieces again, each of them digested meanwhile."""
         for data in pieces:
-            if self._last is not None:
-                self._last.result()
-            self._last = self._pool.submit(self._sha256.update, data)
+            self._beside.finish()
+            self._beside.start(partial(self._sha256.update, data))
             yield data
 
     def hex(self) -> str:
         """The digest of everything that was fed."""
-        if self._last is not None:
-            self._last.result()
+        self._beside.finish()
         return self._sha256.hexdigest()
 
 

@@ -10,8 +10,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Event
@@ -32,6 +31,7 @@ from nemotron_gguf.convert.writer.part_file import PartFile, as_bytes, sync_fold
 from nemotron_gguf.convert.writer.pipeline import Pipeline, StoppedError
 from nemotron_gguf.convert.writer.read_back import read_back
 from nemotron_gguf.convert.writer.targets import Output, check_taken, check_targets
+from nemotron_gguf.convert.writer.threads import Beside
 from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_parts import part_paths
@@ -125,6 +125,7 @@ class Run:
         if all(part.open_finished() for part in self.parts):
             digests, bad = self._read_back(found.done, "checking")
             if not bad:
+                self.options.say("going on where an earlier run ended, at 100 %")
                 return State(found.done, digests if self.options.verify else found.sealed)
             check_taken(self.outputs, self.options.force)
             if all(part.there for part in self.parts):
@@ -152,24 +153,18 @@ class Run:
         pipeline = Pipeline(
             lambda chunk: chunk.read(), self._encode, self.options.readers, self.options.threads or os.cpu_count() or 1
         )
-        with ExitStack() as stack:
-            flusher = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="flush"))
-            flushing: Future[None] | None = None
+        with Beside() as flusher, closing(pipeline.run(todo)) as results:  # an error here must end its threads, too
             due = time.monotonic() + FLUSH_SECONDS
             self.options.report(Progress("writing", done, total, "", tuple(written)))
-            results = stack.enter_context(closing(pipeline.run(todo)))  # an error here must end its threads, too
             for chunk, checksums in results:
                 self.fresh[chunk.number] = checksums
                 done += chunk.source_bytes
                 _count(chunk, written)
                 self.options.report(Progress("writing", done, total, chunk.tensor.name, tuple(written)))
-                if flushing is not None and flushing.done():
-                    flushing.result()
-                if time.monotonic() >= due and (flushing is None or flushing.done()):
-                    flushing = flusher.submit(self._flush)
+                if flusher.is_free() and time.monotonic() >= due:
+                    flusher.start(self._flush)
                     due = time.monotonic() + FLUSH_SECONDS
-            if flushing is not None:
-                flushing.result()
+            flusher.finish()
         self._flush()
 
     def _encode(self, chunk: Chunk, rows: Rows, stop: Event) -> Checksums:
