@@ -10,7 +10,7 @@ import os
 import pickle
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -61,9 +61,9 @@ Names: TypeAlias = dict[str, File | None]
 class Disk:
     """One folder's files and names as calls change them."""
 
-    def __init__(self) -> None:
-        self.names: Names = {}  # as the running system sees them; None where there was a file
-        self.durable: Names = {}
+    def __init__(self, before: Mapping[str, bytes]) -> None:
+        self.durable: Names = {name: File(bytearray(data)) for name, data in before.items()}
+        self.names = dict(self.durable)  # as the running system sees them; None where there was a file
         self.pending: list[Names] = []
         self.open: dict[int, tuple[File | None, int]] = {}  # by descriptor: the file, None for the folder; the place
 
@@ -127,48 +127,82 @@ class Disk:
         return {name: file.after_cut(chance) for name, file in names.items() if file is not None}
 
 
-def cut(calls: Sequence[Call], folder: Path, seed: int) -> None:
-    """Fill a folder as a disk is after these calls and a power cut."""
-    disk = Disk()
-    for call in calls:
-        disk.play(call)
-    folder.mkdir(parents=True)
-    for name, data in disk.after_cut(random.Random(seed)).items():
-        (folder / name).write_bytes(data)
+@dataclass(frozen=True)
+class Trace:
+    """The calls of one run, and the files that it found."""
+
+    before: Mapping[str, bytes]
+    calls: Sequence[Call]
+
+    def cut(self, number: int, folder: Path, seed: int) -> None:
+        """Fill a folder as a disk is after so many calls and a power cut."""
+        disk = Disk(self.before)
+        for call in self.calls[:number]:
+            disk.play(call)
+        folder.mkdir(parents=True)
+        for name, data in disk.after_cut(random.Random(seed)).items():
+            (folder / name).write_bytes(data)
 
 
-@pytest.fixture
-def calls(writer: Writer, place: Path, request: pytest.FixtureRequest) -> list[Call]:
-    """The calls of an undisturbed run, in their order."""
-    trace = place / "calls"
-    place.mkdir()
-    assert writer.run(place / "undisturbed", request.param, trace=str(trace)).done
-    found: list[Call] = pickle.loads(trace.read_bytes())
-    return found
+def traced(writer: Writer, folder: Path, job: str, **request: Any) -> Trace:
+    """An undisturbed run over what is in a folder, written down."""
+    before, trace = contents(folder), folder.with_name("calls")
+    assert writer.run(folder, job, trace=str(trace), **request).done
+    return Trace(before, pickle.loads(trace.read_bytes()))
 
 
-@pytest.mark.parametrize("calls", ["tiny"], indirect=True)
-def test_the_rehearsal_itself(writer: Writer, calls: list[Call], tmp_path: Path) -> None:
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+
+
+def models(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in files.items() if name.endswith(".gguf")}
+
+
+def test_the_rehearsal_itself(writer: Writer, place: Path) -> None:
     """Nothing lost: the folder as it is. Data never flushed: a name that holds a partial file."""
-    synced: list[Call] = [*calls, ("open", ("folder", 0), -5), ("fsync", (-5,), None)]
-    cut(synced, tmp_path / "all", 0)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "all").iterdir()} == writer.truth("tiny")
+    trace = traced(writer, place / "run", "tiny")
+    synced: list[Call] = [*trace.calls, ("open", ("folder", 0), -5), ("fsync", (-5,), None)]
+    Trace({}, synced).cut(len(synced), place / "all", 0)
+    assert contents(place / "all") == writer.truth("tiny")
     careless = [call for call in synced if call[0] != "fdatasync"]
-    cut(careless, tmp_path / "careless", 0)
+    Trace({}, careless).cut(len(careless), place / "careless", 0)
     with pytest.raises(AssertionError):
-        writer.check_names(tmp_path / "careless")
+        writer.check_names(place / "careless")
 
 
-@pytest.mark.parametrize(("calls", "job"), [("tiny", "tiny"), ("split", "split")], indirect=["calls"])
-def test_at_any_moment(writer: Writer, place: Path, calls: list[Call], job: str) -> None:
-    """At moments all along the run, most of them while names are given."""
+SEALED = {"step": "replace a.gguf.part", "at": 1, "how": "before"}
+HALF = {"step": "fsync a.gguf.journal.new", "at": 3, "how": "after"}
+BEFORE: dict[str, tuple[str, dict[str, Any] | None, dict[str, Any]]] = {
+    # the job, what was run before it, and how it is run then
+    "nothing": ("tiny", None, {}),
+    "nothing, in parts": ("split", None, {}),
+    "an unfinished run": ("tiny", {"fault": HALF, "read_seconds": 0.05}, {}),
+    "a finished run, forgotten": ("tiny", {"fault": SEALED}, {"options": {"restart": True}}),
+    "a finished run of another recipe": ("tiny", {"fault": SEALED, "recipe": "tset"}, {}),
+    "old files": ("tiny", {"recipe": "tset"}, {"options": {"force": True}}),
+    "old files in parts": ("split", {"recipe": "tset"}, {"options": {"force": True}}),
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_at_any_moment(writer: Writer, place: Path, before: str) -> None:
+    """At moments all along a run over what another left, most of them while names are given."""
+    job, earlier, request = BEFORE[before]
+    if earlier is not None:
+        writer.run(place / "run", job, **earlier)
+    trace = traced(writer, place / "run", job, **request)
+    truth = writer.truth(job)
 
     def one(number: int) -> None:
         folder = place / str(number)
-        cut(calls[:number], folder, number)
-        writer.check_names(folder, job)
-        writer.finish(folder, job)
+        trace.cut(number, folder, number)
+        named = models(contents(folder))
+        assert all(data in (truth[name], trace.before.get(name)) for name, data in named.items()), number
+        if "a-00001-of-00003.gguf" in named:
+            assert named in (models(truth), models(trace.before)), (number, "a mixed set")
+        writer.finish(folder, job, options={"force": bool(request.get("options", {}).get("force"))})
         shutil.rmtree(folder)
 
-    late = len(calls) - 45
-    writer.each(one, [*range(12, late, 5), *range(late, len(calls), 2 if job == "split" else 1)])
+    late = len(trace.calls) - 45
+    writer.each(one, [*range(12, late, 7), *range(late, len(trace.calls), 1 if earlier is None else 2)])

@@ -12,7 +12,6 @@ import pickle
 import select
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -241,8 +240,7 @@ def warm_up() -> None:
     """Load what a run needs, so that no child has to, and have no thread left that a fork would lose."""
     with TemporaryDirectory() as folder:
         write_files(tiny(Request("tiny", folder)), WriteOptions(source={}))
-    while threading.active_count() > 1:
-        time.sleep(0.001)
+    time.sleep(0.1)
     gc.collect()
     gc.freeze()  # children need no copies of it
 
