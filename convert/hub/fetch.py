@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -25,6 +25,7 @@ from nemotron_gguf.convert.writer.journal import Journal, State
 from nemotron_gguf.convert.writer.lock import Lock
 from nemotron_gguf.convert.writer.part_file import PartFile
 from nemotron_gguf.convert.writer.pipeline import Pipeline, StoppedError
+from nemotron_gguf.convert.writer.threads import Beside
 
 CHUNK = 8 << 20  # bytes of one range, and of one entry in the journal
 FLUSH_SECONDS = 1.0  # between records of the journal: what a kill costs at most
@@ -130,20 +131,15 @@ class Download:
         todo = [number for number in range(self._count) if number not in self.done]
         self.tally.add(sum(map(self._size, self.done)), self.name, fetched=False)
         pipeline = Pipeline(self._read, self._write, readers=self.source.in_flight, workers=1)
-        with ExitStack() as stack:
-            flusher = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="flush"))
-            flushing: Future[None] | None = None
+        with Beside() as flusher, closing(pipeline.run(todo)) as results:
             due = monotonic() + FLUSH_SECONDS
-            for number, checksum in stack.enter_context(closing(pipeline.run(todo))):
+            for number, checksum in results:
                 self.fresh[number] = checksum
                 self.tally.add(self._size(number), self.name)
-                if flushing is not None and flushing.done():
-                    flushing.result()
-                if monotonic() >= due and (flushing is None or flushing.done()):
-                    flushing = flusher.submit(self._flush, lock)
+                if flusher.is_free() and monotonic() >= due:
+                    flusher.start(partial(self._flush, lock))
                     due = monotonic() + FLUSH_SECONDS
-            if flushing is not None:
-                flushing.result()
+            flusher.finish()
         self._flush(lock)
 
     def _read(self, number: int) -> bytearray:
@@ -217,7 +213,7 @@ class Download:
         if self.journal and self.done:
             self.journal.close()
         else:
-            with suppress(OSError):
+            with suppress(ConvertError):
                 self.part.discard()
                 if self.journal:
                     self.journal.remove()
