@@ -66,7 +66,7 @@ def test_at_moments(writer: Writer, place: Path, name: str) -> None:
 
 
 HANGS = """
-import sys, threading, time
+import signal, sys, threading, time
 from pathlib import Path
 import numpy as np
 from nemotron_gguf.convert.writer import chunks
@@ -80,6 +80,7 @@ from nemotron_gguf.ui.writing import Job, Wishes, make
 
 chunks.READ_WEIGHTS, run.FLUSH_SECONDS = 256 * 16, 0.0
 how = sys.argv[2]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may not want it
 
 class Hanging:
     type, n_rows, n_per_row = GGMLType.F32, 160, 256

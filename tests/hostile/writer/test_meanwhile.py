@@ -53,6 +53,7 @@ def test_a_lock_taken_away(writer: Writer, place: Path) -> None:
         thief = steal(place)
         answer = future.result()
     assert answer.error == "Interrupted"
+    assert answer.reads < READS, "it is noticed at once"
     assert "is being written by process" in answer.message
     assert "on elsewhere" in answer.message
     assert (place / "a.gguf.lock").read_bytes() == thief

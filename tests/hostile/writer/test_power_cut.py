@@ -206,3 +206,12 @@ def test_at_any_moment(writer: Writer, place: Path, before: str) -> None:
 
     late = len(trace.calls) - 45
     writer.each(one, [*range(12, late, 7), *range(late, len(trace.calls), 1 if earlier is None else 2)])
+
+
+def test_no_name_before_the_data(writer: Writer, place: Path) -> None:
+    """Also where nothing is kept for another run and nothing is read back."""
+    trace = traced(writer, place / "run", "tiny", source=None, options={"verify": False})
+    for number in range(len(trace.calls)):
+        for seed in range(4):
+            trace.cut(number, place / f"{number}-{seed}", seed)
+            writer.check_names(place / f"{number}-{seed}")

@@ -88,7 +88,9 @@ class Random:
 
 def tiny(request: Request) -> list[Output]:
     """Two files of the same tensors in other types and another order; one tensor leaves a gap behind it."""
-    sources = {"stack": (Random(12, 1), Random(3, 2), Random(25, 3)), "one": (Random(1, 4, 33),), "x": (Random(24, 5),)}
+    more = 0 if request.recipe == "test" else 100  # another recipe's weights are others
+    stack = (Random(12, 1 + more), Random(3, 2 + more), Random(25, 3 + more))
+    sources = {"stack": stack, "one": (Random(1, 4 + more, 33),), "x": (Random(24, 5 + more),)}
     for source in (source for stack in sources.values() for source in stack):
         source.seconds = request.read_seconds
 
