@@ -4,6 +4,7 @@ Without a compiler the installation goes on, and ggml's own quantizers do the wo
 bits are what matters.
 """
 
+import os
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -17,10 +18,10 @@ setup(
             sources=[f"{KERNELS}/{name}.c" for name in ("dispatch", "grids", "portable", "avx2")],
             depends=sorted(path.as_posix() for path in Path(KERNELS).glob("*.h")),
             extra_compile_args=[
-                *("-O3", "-ffp-contract=off", "-fno-math-errno"),
+                *("-O3", "-ffp-contract=off", "-fno-math-errno", "-fwrapv"),
                 *("-fvisibility=hidden", "-Wno-psabi", "-g0"),
             ],
-            libraries=["m"],
+            libraries=[] if os.name == "nt" else ["m"],
             optional=True,
         )
     ]

@@ -1,7 +1,7 @@
 """The quantizing kernels against ggml's own quantizers, a thread each, on BF16 weights.
 
-    python bench/kernels.py [--rows 64] [--rounds 5] [TYPE ...]
-    python bench/kernels.py --compare 2000000     # blocks of each type, compared bit for bit; hours
+    python bench/kernels.py [--rows 128] [--rounds 5] [TYPE ...]
+    python bench/kernels.py --compare 2000000 [TYPE ...]     # blocks of each type, compared bit for bit; hours
 
 Time is the thread's processor time, so that a machine that is shared does not matter much; the best of several rounds,
 both sides in turn. ggml gets the weights as F32, as it wants them: the time to widen them is not counted against it.
@@ -72,13 +72,15 @@ def measure(kind: GGMLType, weighted: bool, n_rows: int, rounds: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("types", nargs="*", metavar="TYPE")
-    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compare", type=int, metavar="BLOCKS", help="compare bits instead, this many blocks a type")
     options = parser.parse_args(arguments)
     if options.compare:
         environment = {**os.environ, "NEMOTRON_KERNEL_BLOCKS": str(options.compare)}
-        sys.exit(subprocess.run([sys.executable, "-m", "pytest", "-q", "-s", str(TESTS)], env=environment).returncode)
+        which = ["-k", f"same_bits and ({' or '.join(options.types)})"] if options.types else []
+        command = [sys.executable, "-m", "pytest", "-q", "-s", *which, str(TESTS)]
+        sys.exit(subprocess.run(command, env=environment).returncode)
     if not kernels.instruction_sets():
         sys.exit("no kernels were compiled when the package was installed")
     print(f"{platform.processor() or platform.machine()}: {_processor()}\n")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -21,9 +22,12 @@ import numpy.typing as npt
 
 from nemotron_gguf.convert.plan import Rows
 from nemotron_gguf.models.ggml import GGMLType
+from nemotron_gguf.quant.errors import QuantError
 
 VARIABLE = "NEMOTRON_KERNELS"
-"""Environment variable: `library` (ggml's own quantizer), `portable` (no AVX2), else the best that runs here."""
+"""Environment variable with one of `CHOICES`, for programs and where `choose` was not told another."""
+CHOICES = ("auto", "avx2", "portable", "library")
+"""The best that runs here, kernels with AVX2, kernels without it, ggml's own quantizers."""
 
 _SOURCES = {
     np.dtype(np.float32): GGMLType.F32,
@@ -33,6 +37,7 @@ _SOURCES = {
 _GRIDS = {GGMLType.IQ2_XXS: 2, GGMLType.IQ2_XS: 2, GGMLType.IQ2_S: 1, GGMLType.IQ3_XXS: 2, GGMLType.IQ3_S: 3}
 """Types whose magnitudes are points of a grid, and how many distances the neighbours of a point off it may have."""
 
+_wish = "auto"
 _hand_over = Lock()
 _DONE, _NO_KERNEL, _INPUT_NOT_FINITE, _SCALE_NOT_FINITE = range(4)  # unit.h
 
@@ -66,7 +71,7 @@ def encode(
     """Encode `(n, n_per_row)` in float32, float16 or uint16 (the bits of BF16) as `(n, row_bytes) uint8`.
 
     None where no kernel does it. `lanes` is one of `instruction_sets()`, the choice of this machine if empty. Raises
-    NotFiniteError for a NaN or an infinity among the weights or the scales.
+    NotFiniteError for a NaN or an infinity among the weights or the scales, QuantError as `chosen` does.
     """
     lanes = lanes or chosen()
     if lanes not in instruction_sets():
@@ -98,12 +103,43 @@ def has_kernel(kind: GGMLType, weighted: bool) -> bool:
     return bool(_library().nemotron_encode(ctypes.byref(job), False, None) == _DONE)
 
 
+def choose(wish: str) -> None:
+    """Say what quantizes from now on, one of CHOICES; raises QuantError where that does not run here.
+
+    `auto` leaves it to the environment, whose word is checked too.
+    """
+    global _wish
+    before, _wish = _wish, wish
+    try:
+        chosen()
+    except QuantError:
+        _wish = before
+        raise
+
+
 def chosen() -> str:
-    """`avx2`, `portable`, or `library` where ggml's own quantizer works for want of kernels or by wish."""
-    wish = os.environ.get(VARIABLE, "")
-    if wish == "library" or not instruction_sets():
-        return "library"
-    return wish if wish in instruction_sets() else instruction_sets()[0]
+    """`avx2`, `portable`, or `library` where ggml's own quantizer works for want of kernels or by wish.
+
+    Raises QuantError for a wish that is none, or that does not run on this machine.
+    """
+    named, wish = "--kernels", _wish
+    if wish == "auto":
+        named, wish = VARIABLE, os.environ.get(VARIABLE, "") or "auto"
+    if wish not in CHOICES:
+        raise QuantError(f"{named} is {wish!r}, expected one of {', '.join(CHOICES)}")
+    known = (*instruction_sets(), "library")
+    if wish == "auto":
+        return known[0]
+    if wish not in known:
+        why = "this processor has no AVX2" if instruction_sets() else "no kernels were compiled with this package"
+        raise QuantError(f"{named} is {wish!r}, but {why}; expected auto or {' or '.join(known)}")
+    return wish
+
+
+def identity() -> dict[str, str]:
+    """What an unfinished file must agree in: nothing where the library gives the kernels' bits, as on x86-64."""
+    same_bits = platform.machine().lower() in ("x86_64", "amd64")
+    return {"kernels": "library"} if chosen() == "library" and not same_bits else {}
 
 
 @cache
@@ -124,16 +160,26 @@ def _set_grid(kind: GGMLType) -> None:
 
 @cache
 def _set_grid_once(kind: GGMLType) -> None:
-    """Hand a type's grid to the kernels; the gguf package knows the points, as they are decoded."""
+    codes, n_distances = grid_codes(kind)
+    if not _library().nemotron_set_grid(kind, codes.ctypes.data, len(codes), n_distances):
+        raise MemoryError(f"no memory for the grid of {kind.name}")
+
+
+def grid_codes(kind: GGMLType) -> tuple[npt.NDArray[np.uint16], int]:
+    """The points of a type's grid as codes (grid.h), and how many distances a point's neighbours may have.
+
+    The gguf package knows the points, as they are decoded. Types without a grid have no points.
+    """
+    if kind not in _GRIDS:
+        return np.empty(0, dtype=np.uint16), 0
     import gguf.quants
 
     known = getattr(gguf.quants, kind.name)
     known.init_grid()
     levels = np.searchsorted(known.grid_map, known.grid.reshape(-1, known.grid.shape[-1]))
     n_bits = 2 if levels.shape[1] == 8 else 3
-    codes = (levels << n_bits * np.arange(levels.shape[1])).sum(axis=1).astype(np.uint16)
-    if not _library().nemotron_set_grid(kind, codes.ctypes.data, len(codes), _GRIDS[kind]):
-        raise MemoryError(f"no memory for the grid of {kind.name}")
+    codes: npt.NDArray[np.uint16] = (levels << n_bits * np.arange(levels.shape[1])).sum(axis=1).astype(np.uint16)
+    return codes, _GRIDS[kind]
 
 
 @cache

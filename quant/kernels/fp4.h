@@ -2,8 +2,6 @@
  * equals; the differences that decide are exact, so that is: from above the middle on, the next level. Zero has no
  * minus. */
 
-#include <math.h>
-
 static inline I nearest_e2m1(F x, float d) {
     static const float MIDDLES[7] = {0.5f, 1.5f, 2.5f, 3.5f, 5, 7, 10};
     F a = absolute(x);
@@ -20,20 +18,49 @@ static inline int floor_log2(float x) {
     return (int)(u >> 23) - 127;
 }
 
-static void encode_mxfp4(Unit *u) {
-    for (int i = 0; i < u->n; i++) {
-        uint8_t *out = u->out + 17 * i, bytes[32];
-        F v[PER_BLOCK], a[PER_BLOCK];
+/* The quants of MXFP4 where 2 / d is a float. Twice a weight, measured in d, is exact, and the middles are whole numbers:
+ * what stands above one of them is not below it after losing its last bit. A zero loses its own and becomes NaN, then
+ * -128, which is above nothing. */
+static inline void nearest_in_halves(B *bytes, const float *x, float inverse, const B *middles) {
+    I n[PER_BLOCK];
+    for (int k = 0; k < PER_BLOCK; k++) n[k] = truncated((F)((I)(load(x + LANES * k) * inverse) - 1));
+    for (int k = 0; k < (int)BYTES; k++) {
+        B q = bytes_of(n + 4 * k, 1), minus = q < 0, a = (q ^ minus) - minus;
+        bytes[k] = minus & (a > middles[0]) & 8;
+        for (int i = 0; i < 7; i++) bytes[k] -= a > middles[i];
+    }
+}
+
+static inline void put_mxfp4(uint8_t *out, const float *x, float amax, const B *middles) {
+    /* below 2^-125 the exponent wraps to a huge scale: all becomes 0 */
+    uint8_t e = amax > 0 ? (uint8_t)(floor_log2(amax) - 2 + 127) : 0;
+    B bytes[BYTES];
+    out[0] = e;
+    if (e >= 2 && e < 254) {
+        uint32_t u = (256u - e) << 23; /* 2^(129 - e) */
+        float inverse;
+        memcpy(&inverse, &u, 4);
+        nearest_in_halves(bytes, x, inverse, middles);
+    } else {
         I q[PER_BLOCK];
-        for (int k = 0; k < PER_BLOCK; k++) v[k] = load(u->x + 32 * i + LANES * k), a[k] = absolute(v[k]);
-        float amax = most(a);
-        /* below 2^-125 the exponent wraps to a huge scale: all becomes 0 */
-        uint8_t e = amax > 0 ? (uint8_t)(floor_log2(amax) - 2 + 127) : 0;
         float d = ldexpf(1, e - 128); /* half of what e says, as the levels are twice as large */
-        for (int k = 0; k < PER_BLOCK; k++) q[k] = nearest_e2m1(v[k], d);
-        out[0] = e;
-        put_bytes(bytes, q);
-        put_nibbles(out + 1, bytes);
+        for (int k = 0; k < PER_BLOCK; k++) q[k] = nearest_e2m1(load(x + LANES * k), d);
+        for (int k = 0; k < (int)BYTES; k++) bytes[k] = bytes_of(q + 4 * k, 0);
+    }
+    put_nibbles(out + 1, bytes);
+}
+
+static void encode_mxfp4(Unit *u) {
+    static const int8_t BELOW[7] = {0, 2, 4, 6, 9, 13, 19}; /* the whole numbers below the middles */
+    float amax[LANES];
+    B middles[7];
+    for (int i = 0; i < 7; i++) middles[i] = BELOW[i] + (B){0};
+    for (int first = 0; first < u->n; first += LANES) {
+        F most, least;
+        extremes(&most, &least, u->x + 32 * first);
+        store(amax, greater(most, -least));
+        for (int i = 0; i < LANES && first + i < u->n; i++)
+            put_mxfp4(u->out + 17 * (first + i), u->x + 32 * (first + i), amax[i], middles);
     }
 }
 

@@ -58,7 +58,13 @@ static inline void quants(uint8_t *l, const float *x, int n, float d, float dm, 
         q[i / LANES] = greater_i(all_i(low), lesser_i(all_i(high), nearest(v))) - low;
         if (d == 0) q[i / LANES] &= ~all_i(g->empty[sub]);
     }
-    if (n == 32) put_bytes(l, q);
-    else put_16_bytes(l, q);
+    if (n == 16) {
+        put_16_bytes(l, q);
+    } else {
+        for (int i = 0; i < 32; i += sizeof(B)) {
+            B bytes = bytes_of(q + i / LANES, 0);
+            memcpy(l + i, &bytes, sizeof bytes);
+        }
+    }
 }
 

@@ -100,10 +100,10 @@ static inline void search_level_blocks(float *scales, const Unit *u, int first, 
 }
 
 static inline void put_levels(uint8_t *out, const float *x, float inverse) {
-    uint8_t l[32];
-    I q[32 / LANES];
-    for (int i = 0; i < 32; i += LANES) nearest_level(inverse * load(x + i), &q[i / LANES]);
-    put_bytes(l, q);
+    B l[BYTES];
+    I q[PER_BLOCK];
+    for (int k = 0; k < PER_BLOCK; k++) nearest_level(inverse * load(x + LANES * k), &q[k]);
+    for (int k = 0; k < (int)BYTES; k++) l[k] = bytes_of(q + 4 * k, 0);
     put_nibbles(out, l);
 }
 

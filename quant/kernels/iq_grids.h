@@ -51,7 +51,7 @@ INLINED void level_errors(F *table, const float *x, const float *w, float scale,
 }
 
 /* Of each lane's neighbours that with the least error, the first of equals. The first eight of all lanes are looked at
- * together, as most have no more; no branch tells a point on the grid, which is its own and only neighbour. */
+ * together, as most have no more. A point on the grid is its own and only neighbour. */
 INLINED void nearest_on_grid(int32_t *codes, const Tile *tile, int at, const float *scales, const Kind k) {
     const Grid *grid = &nemotron_grids[k.type];
     const float *x = (const float *)(tile->x + at), *w = (const float *)(tile->root_w + at);
@@ -60,8 +60,10 @@ INLINED void nearest_on_grid(int32_t *codes, const Tile *tile, int at, const flo
     I first = all_i(0);
     int32_t chosen[LANES];
     float least_of[LANES];
-    unsigned longer = 0;
-    for (int s = 0; s < LANES; s++) {
+    unsigned longer = 0, off = k.bits == 3 ? (1 << LANES) - 1 : 0; /* IQ3: to tell takes longer than to search */
+    for (int s = 0; s < LANES && k.bits == 2; s++) off |= (unsigned)(grid->index[codes[s]] < 0) << s;
+    for (unsigned left = off; left; left &= left - 1) {
+        int s = __builtin_ctz(left);
         lists[s] = grid->lists + grid->place[codes[s]];
         longer |= (unsigned)(lists[s][0] > 8) << s;
         level_errors(tables[s], x + s, w + s, scales[s], k);
@@ -75,7 +77,10 @@ INLINED void nearest_on_grid(int32_t *codes, const Tile *tile, int at, const flo
     }
     memcpy(chosen, &first, sizeof first);
     store(least_of, least);
-    for (int s = 0; s < LANES; s++) codes[s] = lists[s][1 + chosen[s]];
+    for (; off; off &= off - 1) {
+        int s = __builtin_ctz(off);
+        codes[s] = lists[s][1 + chosen[s]];
+    }
     for (; longer; longer &= longer - 1) {
         int s = __builtin_ctz(longer);
         for (int j = 8; j < lists[s][0]; j += 8) {

@@ -106,6 +106,39 @@ static inline void divide_scales(uint8_t *l, float *d, const float *scales, int 
     }
 }
 
+/* Writes the scales of a super-block; `sc` and `mn` become what can be read of them, should one have wrapped. */
+static inline void put_scales_k(uint8_t *out, uint8_t *sc, uint8_t *mn, const Offset k) {
+    if (k.sub == 16) {
+        for (int j = 0; j < 16; j++) {
+            out[j] = (uint8_t)(sc[j] | mn[j] << 4);
+            sc[j] = out[j] & 15, mn[j] = out[j] >> 4;
+        }
+        return;
+    }
+    if (k.top == 31)
+        for (int j = 0; j < 8; j++) sc[j] = sc[j] < 63 ? sc[j] : 63, mn[j] = mn[j] < 63 ? mn[j] : 63;
+    pack_six(out + 4, sc, mn);
+    unpack_six(sc, mn, out + 4);
+}
+
+/* Writes the quants of a super-block: of 2 bits, of 4, or of 5 with the fifth bits first. */
+static inline void put_quants_k(uint8_t *out, const uint8_t *l, const Offset k) {
+    if (k.sub == 16) {
+        pack_two(out + 16, l);
+        return;
+    }
+    uint8_t *low = out + (k.top == 15 ? 16 : 48);
+    for (int i = 0; i < 32 && k.top == 31; i++) {
+        unsigned high = 0;
+        for (int j = 0; j < 8; j++) high |= (unsigned)(l[32 * j + i] >> 4) << j;
+        out[16 + i] = (uint8_t)high;
+    }
+    for (int j = 0; j < 128; j++) {
+        const uint8_t *q = l + j / 32 * 64 + j % 32;
+        low[j] = (uint8_t)((q[0] & 15) | (q[32] & 15) << 4);
+    }
+}
+
 static inline void encode_offset_k(Unit *u, const Offset k, int weighted) {
     const int per_block = 256 / k.sub;
     for (int group = 0; group < u->n; group += LANES) {
@@ -125,38 +158,11 @@ static inline void encode_offset_k(Unit *u, const Offset k, int weighted) {
             uint8_t *at = k.sub == 16 ? out + 80 : out; /* Q2_K has its two scales at the end */
             put_f16(at, d[s]);
             put_f16(at + 2, dm[s]);
-            if (k.sub == 32) {
-                if (k.top == 31)
-                    for (int j = 0; j < 8; j++) sc[j] = sc[j] < 63 ? sc[j] : 63, mn[j] = mn[j] < 63 ? mn[j] : 63;
-                pack_six(out + 4, sc, mn);
-                unpack_six(sc, mn, out + 4); /* what a wrapped scale has become */
-            } else {
-                for (int j = 0; j < 16; j++) {
-                    out[j] = (uint8_t)(sc[j] | mn[j] << 4);
-                    sc[j] = out[j] & 15, mn[j] = out[j] >> 4;
-                }
-            }
+            put_scales_k(out, sc, mn, k);
             for (int j = 0; j < per_block; j++)
                 quants(l + j * k.sub, u->x + 256 * (group + s) + j * k.sub, k.sub, get_f16(at) * (float)sc[j],
                        get_f16(at + 2) * (float)mn[j], &g, s * per_block + j, 0, k.top);
-            if (k.sub == 16) {
-                pack_two(out + 16, l);
-            } else if (k.top == 15) {
-                for (int j = 0; j < 128; j++) {
-                    const uint8_t *q = l + j / 32 * 64 + j % 32;
-                    out[16 + j] = (uint8_t)(q[0] | q[32] << 4);
-                }
-            } else {
-                for (int i = 0; i < 32; i++) {
-                    unsigned high = 0;
-                    for (int j = 0; j < 8; j++) high |= (unsigned)(l[32 * j + i] >> 4) << j;
-                    out[16 + i] = (uint8_t)high;
-                }
-                for (int j = 0; j < 128; j++) {
-                    const uint8_t *q = l + j / 32 * 64 + j % 32;
-                    out[48 + j] = (uint8_t)((q[0] & 15) | (q[32] & 15) << 4);
-                }
-            }
+            put_quants_k(out, l, k);
         }
     }
 }
@@ -181,21 +187,8 @@ static inline void search_group_signed(Group *g, const Unit *u, int group, int h
         else
             for (int i = 0; i < 16 * TILES; i++) w[i] = x[i] * x[i];
         if (half == 4) weigh(w, x, 16, mean, first, 16); /* Q6_K takes importance as it is */
-        search_signed(found, x, w, 16, (float)half, 0);
+        search_signed(found, x, w, 16, (float)half, 0, TILES);
         keep_found(g, found, w, first, 16);
-    }
-}
-
-/* Q3_K without importance: its quants are kept in `l`, those of a sub-block together. */
-static inline void search_group_moving(Group *g, uint8_t *l, const Unit *u, int group) {
-    F x[16 * MOVING];
-    I q[16 * MOVING];
-    for (int first = 0; first < SUBS; first += MOVING * LANES) {
-        tiles_of(x, u->x + 256 * group + first * 16, 16, MOVING);
-        search_moving(g->scale + first, q, x);
-        for (int t = 0; t < MOVING; t++)
-            for (int i = 0; i < 16; i++)
-                for (int k = 0; k < LANES; k++) l[(first + t * LANES + k) * 16 + i] = (uint8_t)q[i * MOVING + t][k];
     }
 }
 
@@ -247,61 +240,74 @@ static inline void pack_q3_scales(uint8_t *out, const uint8_t *l) {
         out[j + 8] = (uint8_t)(l[j] >> 4 | l[j + 4] >> 4 << 2 | l[j + 8] >> 4 << 4 | l[j + 12] >> 4 << 6);
 }
 
-static inline void encode_q3_k_any(Unit *u, int weighted) {
+/* The scales of a super-block of Q3_K and their scale, by division. */
+static inline float divide_q3_scales(uint8_t *l, const float *scales) {
+    float max = farthest(scales), inverse = -32.0f / max;
+    for (int j = 0; j < 16; j++) {
+        int8_t q = max != 0 ? (int8_t)nearest_1(inverse * scales[j]) : -32;
+        l[j] = (uint8_t)((q < -32 ? -32 : q > 31 ? 31 : q) + 32);
+    }
+    return max != 0 ? 1 / inverse : 0.0f;
+}
+
+/* The same of a group, by a search of its own. */
+static inline void search_q3_scales(uint8_t *l, float *d, const Group *g) {
+    F x[16], w[16];
+    Found found;
+    to_lanes(x, g->scale, 16);
+    to_lanes(w, g->weight, 16);
+    search_signed(&found, x, w, 16, 32, 1, 1);
+    store(d, found.scale);
+    for (int j = 0; j < 16; j++) {
+        F q = nearest_within(found.inverse * x[j], -32, 31, 1) + 32;
+        I of_all = truncated(choose(found.empty, all(0), q)); /* 0, not 32, where all scales are nothing */
+        for (int s = 0; s < LANES; s++) l[16 * s + j] = (uint8_t)of_all[s];
+    }
+}
+
+static inline void put_q3_k(uint8_t *out, const uint8_t *l, const uint8_t *scales, float d) {
+    uint8_t low[256];
+    put_f16(out + 108, d);
+    pack_q3_scales(out + 96, scales);
+    for (int i = 0; i < 32; i++) {
+        unsigned high = 0;
+        for (int j = 0; j < 8; j++) high |= (unsigned)(l[32 * j + i] >> 2) << j;
+        out[i] = (uint8_t)high;
+    }
+    for (int j = 0; j < 256; j++) low[j] = l[j] & 3;
+    pack_two(out + 32, low);
+}
+
+static void encode_q3_k(Unit *u) {
+    float scales[MAX_UNIT / 16];
+    search_moving(scales, u->x, (u->n + LANES - 1) / LANES * LANES * 16);
+    for (int s = 0; s < u->n; s++) {
+        uint8_t ls[16], l[256];
+        const float *x = u->x + 256 * s, d = divide_q3_scales(ls, scales + 16 * s), stored = from_f16(to_f16(d));
+        for (int j = 0; j < 16; j++) {
+            float scale = stored * (float)(ls[j] - 32);
+            if (scale == 0) moved_quants(l + 16 * j, x + 16 * j);
+            else quants(l + 16 * j, x + 16 * j, 16, scale, 0, 0, 0, -4, 3);
+        }
+        put_q3_k(u->out + 110 * s, l, ls, d);
+    }
+}
+
+static void encode_q3_k_weighted(Unit *u) {
     for (int group = 0; group < u->n; group += LANES) {
         Group g;
         float d[LANES];
-        uint8_t ls[SUBS], moved[256 * LANES];
-        if (weighted) search_group_signed(&g, u, group, 4, 1);
-        else search_group_moving(&g, moved, u, group);
-        if (weighted) {
-            F x[16 * TILES], w[16 * TILES], one[16];
-            Found found[TILES];
-            to_lanes(one, g.scale, 16);
-            for (int i = 0; i < 16 * TILES; i++) x[i] = one[i / TILES];
-            to_lanes(one, g.weight, 16);
-            for (int i = 0; i < 16 * TILES; i++) w[i] = one[i / TILES];
-            search_signed(found, x, w, 16, 32, 1);
-            store(d, found[0].scale);
-            for (int j = 0; j < 16; j++) {
-                F q = nearest_within(found[0].inverse * x[j * TILES], -32, 31, 1) + 32;
-                I l = truncated(choose(found[0].empty, all(0), q)); /* 0, not 32, where all scales are nothing */
-                for (int s = 0; s < LANES; s++) ls[16 * s + j] = (uint8_t)l[s];
-            }
-        } else {
-            for (int s = 0; s < LANES; s++) {
-                float max = farthest(g.scale + 16 * s), inverse = -32.0f / max;
-                for (int j = 0; j < 16; j++) {
-                    int8_t q = max != 0 ? (int8_t)nearest_1(inverse * g.scale[16 * s + j]) : -32;
-                    ls[16 * s + j] = (uint8_t)((q < -32 ? -32 : q > 31 ? 31 : q) + 32);
-                }
-                d[s] = max != 0 ? 1 / inverse : 0.0f;
-            }
-        }
+        uint8_t ls[SUBS], l[256];
+        search_group_signed(&g, u, group, 4, 1);
+        search_q3_scales(ls, d, &g);
         for (int s = 0; s < LANES && group + s < u->n; s++) {
-            uint8_t *out = u->out + (group + s) * 110, l[256];
-            put_f16(out + 108, d[s]);
-            pack_q3_scales(out + 96, ls + 16 * s);
-            for (int j = 0; j < 16; j++) {
-                float scale = get_f16(out + 108) * (float)(ls[16 * s + j] - 32);
-                int sub = 16 * s + j;
-                if (scale == 0 && !weighted)
-                    memcpy(l + 16 * j, moved + 16 * sub, 16);
-                else
-                    quants(l + 16 * j, u->x + 256 * (group + s) + 16 * j, 16, scale, 0, &g, sub, -4, 3);
-            }
-            for (int i = 0; i < 32; i++) {
-                unsigned high = 0;
-                for (int j = 0; j < 8; j++) high |= (unsigned)(l[32 * j + i] >> 2) << j;
-                out[i] = (uint8_t)high;
-            }
-            for (int j = 0; j < 256; j++) l[j] &= 3;
-            pack_two(out + 32, l);
+            const float *x = u->x + 256 * (group + s), stored = from_f16(to_f16(d[s]));
+            for (int j = 0; j < 16; j++)
+                quants(l + 16 * j, x + 16 * j, 16, stored * (float)(ls[16 * s + j] - 32), 0, &g, 16 * s + j, -4, 3);
+            put_q3_k(u->out + 110 * (group + s), l, ls + 16 * s, d[s]);
         }
     }
 }
 
-static void encode_q3_k(Unit *u) { encode_q3_k_any(u, 0); }
 static void encode_q6_k(Unit *u) { encode_q6_k_any(u, 0); }
-static void encode_q3_k_weighted(Unit *u) { encode_q3_k_any(u, 1); }
 static void encode_q6_k_weighted(Unit *u) { encode_q6_k_any(u, 1); }

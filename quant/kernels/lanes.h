@@ -7,6 +7,7 @@
 #define NEMOTRON_LANES_H
 
 #include <float.h>
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -26,7 +27,7 @@
 typedef float F __attribute__((vector_size(4 * LANES)));
 typedef int32_t I __attribute__((vector_size(4 * LANES))); /* also masks: -1 where true */
 typedef float F_loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef uint16_t H __attribute__((vector_size(2 * LANES), aligned(1), may_alias));
+typedef int8_t B __attribute__((vector_size(4 * LANES))); /* a block of 32 is 32 / sizeof(B) of them */
 
 static inline F load(const float *x) { return (F) * (const F_loose *)x; }
 static inline void store(float *at, F v) { *(F_loose *)at = (F_loose)v; }
@@ -34,7 +35,6 @@ static inline F all(float v) { return v - (F){0}; }
 static inline I all_i(int v) { return v + (I){0}; }
 static inline F absolute(F v) { return (F)((I)v & 0x7fffffff); }
 static inline F to_float(I v) { return __builtin_convertvector(v, F); }
-static inline F load_bf16(const void *x) { return (F)(__builtin_convertvector(*(const H *)x, I) << 16); }
 
 #if defined(NEMOTRON_AVX2)
 
@@ -73,15 +73,42 @@ static inline void transpose(F *out, const float *x, int step) {
     }
 }
 
-/* Low bytes of 32 numbers, and of 16, in order. */
-static inline void put_bytes(uint8_t *out, const I *q) {
-    const __m256i low = _mm256_set1_epi32(0xff), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    __m256i v[4];
-    for (int k = 0; k < 4; k++) v[k] = _mm256_and_si256((__m256i)q[k], low);
-    v[0] = _mm256_packus_epi16(_mm256_packus_epi32(v[0], v[1]), _mm256_packus_epi32(v[2], v[3]));
-    _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(v[0], order));
+typedef F Pick(F, F); /* lesser or greater */
+
+/* Lane j = what is picked of all lanes of v[j]. */
+INLINED F fold(const F *v, Pick pick) {
+    __m256 r[4], s[2];
+    for (int i = 0; i < 4; i++) {
+        __m256 a = (__m256)v[2 * i], b = (__m256)v[2 * i + 1];
+        r[i] = (__m256)pick((F)_mm256_unpacklo_ps(a, b), (F)_mm256_unpackhi_ps(a, b));
+    }
+    for (int i = 0; i < 2; i++) {
+        __m256 a = r[2 * i], b = r[2 * i + 1];
+        s[i] = (__m256)pick((F)_mm256_shuffle_ps(a, b, 0x44), (F)_mm256_shuffle_ps(a, b, 0xee));
+    }
+    return pick((F)_mm256_permute2f128_ps(s[0], s[1], 0x20), (F)_mm256_permute2f128_ps(s[0], s[1], 0x31));
 }
 
+/* Numbers of four vectors as bytes, in order; what does not fit becomes the nearest that does. */
+static inline B bytes_of(const I *q, int is_signed) {
+    const __m256i *v = (const __m256i *)q, order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i a = _mm256_packs_epi32(v[0], v[1]), b = _mm256_packs_epi32(v[2], v[3]);
+    a = is_signed ? _mm256_packs_epi16(a, b) : _mm256_packus_epi16(a, b);
+    return (B)_mm256_permutevar8x32_epi32(a, order);
+}
+
+/* Byte j is the low half of byte j and that of byte j + 16; none is above 15. */
+static inline void put_nibbles(uint8_t *out, const B *q) {
+    __m128i high = _mm_slli_epi16(_mm256_extracti128_si256((__m256i)*q, 1), 4);
+    _mm_storeu_si128((__m128i *)out, _mm_or_si128(_mm256_castsi256_si128((__m256i)*q), high));
+}
+
+/* Bit j is bit 4 of byte j. */
+static inline uint32_t fifth_bits(const B *q) {
+    return (uint32_t)_mm256_movemask_epi8(_mm256_slli_epi16((__m256i)*q, 3));
+}
+
+/* Low bytes of 16 numbers. */
 static inline void put_16_bytes(uint8_t *out, const I *q) {
     const __m256i low = _mm256_set1_epi32(0xff), order = _mm256_setr_epi32(0, 4, 1, 5, 0, 0, 0, 0);
     __m256i v = _mm256_packus_epi32(_mm256_and_si256((__m256i)q[0], low), _mm256_and_si256((__m256i)q[1], low));
@@ -89,11 +116,20 @@ static inline void put_16_bytes(uint8_t *out, const I *q) {
     _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(v));
 }
 
+static inline void put_f16s(uint16_t *out, F v) {
+    _mm_storeu_si128((__m128i *)out, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+}
+
 static inline uint16_t to_f16(float v) { return (uint16_t)_mm_cvtsi128_si32(_mm_cvtps_ph(_mm_set_ss(v), 0)); }
 static inline float from_f16(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
+static inline F load_bf16(const void *x) {
+    return (F)((I)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)x)) << 16);
+}
 static inline F load_f16(const void *x) { return (F)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x)); }
 
 #else
+
+typedef uint16_t H __attribute__((vector_size(2 * LANES), aligned(1), may_alias));
 
 static inline F choose(I mask, F yes, F no) { return (F)((mask & (I)yes) | (~mask & (I)no)); }
 
@@ -115,6 +151,17 @@ static inline void transpose(F *out, const float *x, int step) {
     __m128 c = _mm_loadu_ps(x + 2 * step), d = _mm_loadu_ps(x + 3 * step);
     _MM_TRANSPOSE4_PS(a, b, c, d);
     out[0] = (F)a, out[1] = (F)b, out[2] = (F)c, out[3] = (F)d;
+}
+
+static inline B bytes_of(const I *q, int is_signed) {
+    const __m128i *v = (const __m128i *)q;
+    __m128i a = _mm_packs_epi32(v[0], v[1]), b = _mm_packs_epi32(v[2], v[3]);
+    return (B)(is_signed ? _mm_packs_epi16(a, b) : _mm_packus_epi16(a, b));
+}
+
+static inline uint32_t fifth_bits(const B *q) {
+    uint32_t first = (uint32_t)_mm_movemask_epi8(_mm_slli_epi16((__m128i)q[0], 3));
+    return first | (uint32_t)_mm_movemask_epi8(_mm_slli_epi16((__m128i)q[1], 3)) << 16;
 }
 
 static inline void put_16_bytes(uint8_t *out, const I *q) {
@@ -153,8 +200,23 @@ static inline float largest(F v) {
 }
 
 static inline void transpose(F *out, const float *x, int step) {
-    for (int i = 0; i < LANES; i++)
-        for (int j = 0; j < LANES; j++) out[i][j] = x[j * step + i];
+    for (int i = 0; i < LANES; i++) out[i] = (F){x[i], x[step + i], x[2 * step + i], x[3 * step + i]};
+}
+
+static inline B bytes_of(const I *q, int is_signed) {
+    const int low = is_signed ? -128 : 0, high = is_signed ? 127 : 255;
+    B b;
+    for (int i = 0; i < 16; i++) {
+        int v = q[i / LANES][i % LANES];
+        b[i] = (int8_t)(v < low ? low : v > high ? high : v);
+    }
+    return b;
+}
+
+static inline uint32_t fifth_bits(const B *q) {
+    uint32_t found = 0;
+    for (int i = 0; i < 32; i++) found |= (uint32_t)(q[i / 16][i % 16] >> 4 & 1) << i;
+    return found;
 }
 
 static inline void put_16_bytes(uint8_t *out, const I *q) {
@@ -163,9 +225,19 @@ static inline void put_16_bytes(uint8_t *out, const I *q) {
 
 #endif
 
-static inline void put_bytes(uint8_t *out, const I *q) {
-    put_16_bytes(out, q);
-    put_16_bytes(out + 16, q + 4);
+typedef F Pick(F, F);
+
+INLINED F fold(const F *v, Pick pick) {
+    F turned[4];
+    transpose(turned, (const float *)v, 4);
+    return pick(pick(turned[0], turned[1]), pick(turned[2], turned[3]));
+}
+
+typedef uint16_t W __attribute__((vector_size(16)));
+
+static inline void put_nibbles(uint8_t *out, const B *q) {
+    W both = (W)q[0] | (W)q[1] << 4;
+    memcpy(out, &both, 16);
 }
 
 static inline I lesser_i(I a, I b) { I m = a < b; return (m & a) | (~m & b); }
@@ -189,6 +261,10 @@ static inline uint16_t to_f16(float v) {
     return (uint16_t)(sign | (u + 0xfff + (u >> 13 & 1) - 0x38000000) >> 13);
 }
 
+static inline void put_f16s(uint16_t *out, F v) {
+    for (int i = 0; i < LANES; i++) out[i] = to_f16(v[i]);
+}
+
 static inline float from_f16(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, u = (uint32_t)(h & 0x7fff) << 13;
     float v;
@@ -205,42 +281,13 @@ static inline float from_f16(uint16_t h) {
     return v;
 }
 
+static inline F load_bf16(const void *x) { return (F)(__builtin_convertvector(*(const H *)x, I) << 16); }
+
 static inline F load_f16(const void *x) {
     F v;
     H h = *(const H *)x;
     for (int i = 0; i < LANES; i++) v[i] = from_f16(h[i]);
     return v;
-}
-
-#endif
-
-#if defined(__SSE2__)
-
-/* Byte j is the low half of byte j and that of byte j + 16. */
-static inline void put_nibbles(uint8_t *out, const uint8_t *q) {
-    __m128i low = _mm_loadu_si128((const __m128i *)q), high = _mm_loadu_si128((const __m128i *)(q + 16));
-    const __m128i half = _mm_set1_epi8(15);
-    high = _mm_slli_epi16(_mm_and_si128(high, half), 4);
-    _mm_storeu_si128((__m128i *)out, _mm_or_si128(_mm_and_si128(low, half), high));
-}
-
-/* Bit j is bit 4 of byte j. */
-static inline uint32_t fifth_bits(const uint8_t *bytes) {
-    __m128i low = _mm_loadu_si128((const __m128i *)bytes), high = _mm_loadu_si128((const __m128i *)(bytes + 16));
-    uint32_t first = (uint32_t)_mm_movemask_epi8(_mm_slli_epi16(low, 3));
-    return first | (uint32_t)_mm_movemask_epi8(_mm_slli_epi16(high, 3)) << 16;
-}
-
-#else
-
-static inline void put_nibbles(uint8_t *out, const uint8_t *q) {
-    for (int j = 0; j < 16; j++) out[j] = (uint8_t)((q[j] & 15) | (q[j + 16] & 15) << 4);
-}
-
-static inline uint32_t fifth_bits(const uint8_t *bytes) {
-    uint32_t found = 0;
-    for (int i = 0; i < 32; i++) found |= (uint32_t)(bytes[i] >> 4 & 1) << i;
-    return found;
 }
 
 #endif
@@ -271,8 +318,14 @@ static inline int nearest_1(float v) {
     return (i & 0x7fffff) - 0x400000;
 }
 
-/* nearest_int as a float, for |v| < 2^22. */
-static inline F nearest_f(F v) { return (v + 12582912.0f) - 12582912.0f; }
+/* nearest_int as a float, for |v| < 2^22; of a zero the sign may differ, which no sum shows. */
+static inline F nearest_f(F v) {
+#ifdef NEMOTRON_AVX2
+    return (F)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    return (v + 12582912.0f) - 12582912.0f;
+#endif
+}
 
 /* nearest_int between two bounds, as a float. Unless `exact`, |v| must be below 2^22: two operations less. */
 static inline F nearest_within(F v, float low, float high, int exact) {

@@ -1,99 +1,145 @@
-/* Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0. Without importance a scale from the block's extremes, elements of one block side by
- * side; with importance a search, a block a lane. */
+/* Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0. Without importance a scale from the block's extremes: a block a lane to find it, the
+ * weights of a block side by side to use it. With importance a search, a block a lane. */
 
-enum { PER_BLOCK = 32 / LANES }; /* vectors in a block */
+enum { PER_BLOCK = 32 / LANES, BYTES = 32 / sizeof(B) }; /* vectors in a block, of floats and of bytes */
 
-/* The first element that equals `value`, with its own sign: ggml keeps the first of equals. */
-static inline float first_equal(const float *x, const F *v, float value) {
-    unsigned found = 0;
-    for (int k = 0; k < PER_BLOCK; k++) found |= bits(v[k] == value) << LANES * k;
-    return x[__builtin_ctz(found)];
-}
-
-static inline void put_five_bits(uint8_t *high, uint8_t *low, const uint8_t *q) {
-    uint32_t fifth = fifth_bits(q);
-    memcpy(high, &fifth, 4);
-    put_nibbles(low, q);
-}
-
-static inline float most(const F *v) {
-    F m = v[0];
-    for (int k = 1; k < PER_BLOCK; k++) m = greater(m, v[k]);
-    return largest(m);
-}
-
-static inline void encode_q8_0(Unit *u) {
-    for (int i = 0; i < u->n; i++) {
-        uint8_t *out = u->out + 34 * i;
-        F v[PER_BLOCK], a[PER_BLOCK];
-        I q[PER_BLOCK];
-        for (int k = 0; k < PER_BLOCK; k++) v[k] = load(u->x + 32 * i + LANES * k), a[k] = absolute(v[k]);
-        float d = most(a) / 127;
-        float id = d != 0 ? 1.0f / d : 0.0f;
-        for (int k = 0; k < PER_BLOCK; k++) {
-            /* roundf: halves away from zero, by adding the largest float below a half. inf and NaN, from a denormal d,
-             * become INT32_MIN as in the C cast, whose low byte is 0. */
-            F t = v[k] * id;
-            q[k] = truncated(t + (F)(((I)t & INT32_MIN) | (I)all(0x1.fffffep-2f)));
+/* The greatest and the least weight of as many blocks as there are lanes. */
+static inline void extremes(F *most, F *least, const float *x) {
+    F high[LANES], low[LANES];
+    for (int i = 0; i < LANES; i++) {
+        high[i] = low[i] = load(x + 32 * i);
+        for (int k = LANES; k < 32; k += LANES) {
+            high[i] = greater(high[i], load(x + 32 * i + k));
+            low[i] = lesser(low[i], load(x + 32 * i + k));
         }
-        put_f16(out, d);
-        put_bytes(out + 2, q);
+    }
+    *most = fold(high, greater);
+    *least = fold(low, lesser);
+}
+
+/* The first weight of a block whose magnitude is `a`, with its sign: ggml keeps the first of equals. */
+static inline float first_of(const float *x, float a) {
+    while (*x != a && *x != -a) x++;
+    return *x;
+}
+
+/* 1 / d, 0 for 0: the factors of as many blocks. */
+static inline void invert(float *inverse, F d) { store(inverse, choose(d != 0, 1.0f / d, all(0))); }
+
+/* The quants of a block, those of four bits or their low halves as nibbles, the fifth bits before them. */
+static inline void put_quants(uint8_t *out, const B *q, int bits) {
+    if (bits == 4) {
+        put_nibbles(out, q);
+    } else {
+        B low[BYTES];
+        uint32_t fifth = fifth_bits(q);
+        for (int k = 0; k < (int)BYTES; k++) low[k] = q[k] & 15;
+        memcpy(out, &fifth, 4);
+        put_nibbles(out + 4, low);
     }
 }
 
-/* Q4_0 and Q5_0: the element farthest from zero becomes -8 or -16. */
-static inline void encode_signed(Unit *u, int size, float half) {
-    for (int i = 0; i < u->n; i++) {
-        const float *x = u->x + 32 * i;
-        uint8_t *out = u->out + size * i, bytes[32];
-        F v[PER_BLOCK], a[PER_BLOCK];
-        I q[PER_BLOCK];
-        for (int k = 0; k < PER_BLOCK; k++) v[k] = load(x + LANES * k), a[k] = absolute(v[k]);
-        float amax = most(a);
-        /* of all zeros, even -0, the maximum stays +0 and the scale is -0 */
-        float max = amax > 0 ? first_equal(x, a, amax) : 0.0f;
-        float d = max / -half;
-        float id = d != 0 ? 1.0f / d : 0.0f;
-        for (int k = 0; k < PER_BLOCK; k++) {
-            /* INT32_MIN, from an infinite id, is 0 as int8_t; all others lie in 0 .. 2 half */
-            q[k] = lesser_i(truncated(v[k] * id + (half + 0.5f)) & 0xff, all_i((int)half * 2 - 1));
+static void encode_q8_0(Unit *u) {
+    float inverse[LANES];
+    uint16_t scales[LANES];
+    for (int first = 0; first < u->n; first += LANES) {
+        F most, least;
+        extremes(&most, &least, u->x + 32 * first);
+        F d = absolute(greater(most, -least)) / 127; /* never -0 */
+        put_f16s(scales, d);
+        /* an infinite factor, from a denormal d, makes nothing that fits an int: in C's cast, 0 in the low byte */
+        invert(inverse, choose(1.0f / d < INFINITY, d, all(0)));
+        for (int i = first; i < first + LANES && i < u->n; i++) {
+            uint8_t *out = u->out + 34 * i;
+            B bytes[BYTES];
+            I q[PER_BLOCK];
+            for (int k = 0; k < PER_BLOCK; k++) {
+                /* roundf: halves away from zero, by adding the largest float below a half */
+                F t = load(u->x + 32 * i + LANES * k) * inverse[i - first];
+                q[k] = truncated(t + (F)(((I)t & INT32_MIN) | (I)all(0x1.fffffep-2f)));
+            }
+            for (int k = 0; k < (int)BYTES; k++) bytes[k] = bytes_of(q + 4 * k, 1);
+            memcpy(out, scales + i - first, 2);
+            memcpy(out + 2, bytes, 32);
         }
-        put_f16(out, d);
-        put_bytes(bytes, q);
-        if (size == 18) put_nibbles(out + 2, bytes);
-        else put_five_bits(out + 2, out + 6, bytes);
     }
 }
 
-static void encode_q4_0(Unit *u) { encode_signed(u, 18, 8); }
-static void encode_q5_0(Unit *u) { encode_signed(u, 22, 16); }
-
-/* Q4_1 and Q5_1: from the least to the greatest element. */
-static inline void encode_offset(Unit *u, int size, int top) {
-    for (int i = 0; i < u->n; i++) {
-        const float *x = u->x + 32 * i;
-        uint8_t *out = u->out + size * i, bytes[32];
-        F v[PER_BLOCK], minus[PER_BLOCK];
-        I q[PER_BLOCK];
-        for (int k = 0; k < PER_BLOCK; k++) v[k] = load(x + LANES * k), minus[k] = -v[k];
-        float max = most(v), min = -most(minus);
-        if (min == 0) min = first_equal(x, v, 0); /* its sign is written */
-        float d = max == min ? 0.0f : (max - min) / (float)top;
-        float id = d != 0 ? 1.0f / d : 0.0f;
-        for (int k = 0; k < PER_BLOCK; k++) {
-            q[k] = truncated((v[k] - min) * id + 0.5f) & 0xff;
-            if (top == 15) q[k] = lesser_i(q[k], all_i(15));
+/* Q4_0 and Q5_0: the weight farthest from zero becomes -8 or -16. */
+INLINED void encode_signed(Unit *u, int bits_each) {
+    const int half = 1 << (bits_each - 1), size = 2 + 4 * bits_each;
+    float inverse[LANES], farthest[LANES], a[LANES];
+    uint16_t scales[LANES];
+    for (int first = 0; first < u->n; first += LANES) {
+        const float *x = u->x + 32 * first;
+        F most, least;
+        extremes(&most, &least, x);
+        store(a, greater(most, -least));
+        store(farthest, choose(most > -least, most, least));
+        for (unsigned equal = bits(most == -least); equal; equal &= equal - 1) {
+            int i = __builtin_ctz(equal);
+            farthest[i] = a[i] > 0 ? first_of(x + 32 * i, a[i]) : 0.0f; /* of all zeros, even -0, +0: the scale is -0 */
         }
-        put_f16(out, d);
-        put_f16(out + 2, min);
-        put_bytes(bytes, q);
-        if (top == 15) put_nibbles(out + 4, bytes);
-        else put_five_bits(out + 4, out + 8, bytes);
+        F d = load(farthest) / (float)-half;
+        put_f16s(scales, d);
+        invert(inverse, d);
+        for (int i = 0; i < LANES && first + i < u->n; i++) {
+            uint8_t *out = u->out + size * (first + i);
+            B bytes[BYTES];
+            I q[PER_BLOCK];
+            for (int k = 0; k < PER_BLOCK; k++)
+                q[k] = truncated(load(x + 32 * i + LANES * k) * inverse[i] + ((float)half + 0.5f));
+            /* INT32_MIN, from an infinite factor, is 0 as int8_t; all others lie in 0 .. 2 half */
+            for (int k = 0; k < (int)BYTES; k++) {
+                bytes[k] = bytes_of(q + 4 * k, 0);
+                bytes[k] += bytes[k] > (int8_t)(2 * half - 1);
+            }
+            memcpy(out, scales + i, 2);
+            put_quants(out + 2, bytes, bits_each);
+        }
     }
 }
 
-static void encode_q4_1(Unit *u) { encode_offset(u, 20, 15); }
-static void encode_q5_1(Unit *u) { encode_offset(u, 24, 31); }
+static void encode_q4_0(Unit *u) { encode_signed(u, 4); }
+static void encode_q5_0(Unit *u) { encode_signed(u, 5); }
+
+/* Q4_1 and Q5_1: from the least to the greatest weight. */
+INLINED void encode_offset(Unit *u, int bits_each) {
+    const int top = (1 << bits_each) - 1, size = 4 + 4 * bits_each;
+    float inverse[LANES], min[LANES];
+    uint16_t scales[LANES], mins[LANES];
+    for (int first = 0; first < u->n; first += LANES) {
+        const float *x = u->x + 32 * first;
+        F most, least;
+        extremes(&most, &least, x);
+        store(min, least);
+        for (unsigned zero = bits(least == 0); zero; zero &= zero - 1) {
+            int i = __builtin_ctz(zero);
+            min[i] = first_of(x + 32 * i, 0); /* its sign is written */
+        }
+        F d = choose(most == least, all(0), (most - least) / (float)top);
+        put_f16s(scales, d);
+        put_f16s(mins, load(min));
+        invert(inverse, d);
+        for (int i = 0; i < LANES && first + i < u->n; i++) {
+            uint8_t *out = u->out + size * (first + i);
+            B bytes[BYTES];
+            I q[PER_BLOCK];
+            for (int k = 0; k < PER_BLOCK; k++)
+                q[k] = truncated((load(x + 32 * i + LANES * k) - min[i]) * inverse[i] + 0.5f);
+            for (int k = 0; k < (int)BYTES; k++) {
+                bytes[k] = bytes_of(q + 4 * k, 0);
+                bytes[k] += bytes[k] > (int8_t)top; /* Q5_1 has no such bound and needs none */
+            }
+            memcpy(out, scales + i, 2);
+            memcpy(out + 2, mins + i, 2);
+            put_quants(out + 4, bytes, bits_each);
+        }
+    }
+}
+
+static void encode_q4_1(Unit *u) { encode_offset(u, 4); }
+static void encode_q5_1(Unit *u) { encode_offset(u, 5); }
 
 /* Searches the blocks from `first` on, as many as the tiles hold. */
 static inline void search_blocks(Group *g, const Unit *u, int first, int top, int with_min) {
@@ -108,7 +154,7 @@ static inline void search_blocks(Group *g, const Unit *u, int first, int top, in
         for (int i = t; i < 32 * TILES; i += TILES) w[i] = w[i] * root(mean + x[i] * x[i]);
     }
     if (with_min) search_offset(found, x, w, 32, (float)top, -0.9f, 0.05f, 36, 0);
-    else search_signed(found, x, w, 32, (float)(top + 1) / 2, 0);
+    else search_signed(found, x, w, 32, (float)(top + 1) / 2, 0, TILES);
     keep_found(g, found, w, first, 32);
 }
 
@@ -116,14 +162,13 @@ static inline void encode_weighted(Unit *u, int size, int top, int with_min) {
     Group g;
     for (int first = 0; first < u->n; first += LANES * TILES) search_blocks(&g, u, first, top, with_min);
     for (int i = 0; i < u->n; i++) {
-        uint8_t *out = u->out + size * i, l[32];
+        uint8_t *out = u->out + size * i;
+        B l[BYTES];
         int half = (top + 1) / 2;
         put_f16(out, g.scale[i]);
         if (with_min) put_f16(out + 2, -g.min[i]);
-        quants(l, u->x + 32 * i, 32, 0, 0, &g, i, with_min ? 0 : -half, with_min ? top : half - 1);
-        out += with_min ? 4 : 2;
-        if (top == 15) put_nibbles(out, l);
-        else put_five_bits(out, out + 4, l);
+        quants((uint8_t *)l, u->x + 32 * i, 32, 0, 0, &g, i, with_min ? 0 : -half, with_min ? top : half - 1);
+        put_quants(out + (with_min ? 4 : 2), l, top == 15 ? 4 : 5);
     }
 }
 

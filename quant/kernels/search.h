@@ -1,7 +1,7 @@
 /* The searches for the best scale, one sub-block a lane. Element i of the lanes' sub-blocks is x[i * TILES + t], for
- * some tiles t at a time: two tiles keep the adders busy that one, waiting for its own sums, would leave idle. */
+ * some tiles t at a time: they keep the adders busy that one tile, waiting for its own sums, would leave idle. */
 
-enum { TILES = 2 };
+enum { TILES = 4 };
 
 /* Where the quants of a sub-block come from: of the best candidate, kept instead of the quants themselves. */
 typedef struct {
@@ -96,10 +96,10 @@ static inline void search_offset(Found *found, const F *x, const F *w, int n, fl
 
 /* One candidate's sums. Where |v| < half + 0.45 it cannot fall below -half: `low` says whether it may. */
 INLINED void signed_sums(F *sumlx, F *suml2, const F *x, const F *w, const F *wx, const F *inverse, int n, float half,
-                         int low, int exact) {
-    for (int t = 0; t < TILES; t++) sumlx[t] = suml2[t] = all(0);
-    for (int i = 0; i < n * TILES; i += TILES)
-        for (int t = 0; t < TILES; t++) {
+                         int low, int exact, int tiles) {
+    for (int t = 0; t < tiles; t++) sumlx[t] = suml2[t] = all(0);
+    for (int i = 0; i < n * tiles; i += tiles)
+        for (int t = 0; t < tiles; t++) {
             F v = inverse[t] * x[i + t];
             F l = low || exact ? nearest_within(v, -half, half - 1, exact) : lesser(all(half - 1), nearest_f(v));
             sumlx[t] += wx[i + t] * l;
@@ -107,18 +107,19 @@ INLINED void signed_sums(F *sumlx, F *suml2, const F *x, const F *w, const F *wx
         }
 }
 
-/* ggml's make_qx_quants of rmse_type 1: x ~ scale * l, -half <= l < half, with weights `w`. */
-INLINED void search_signed(Found *found, const F *x, const F *w, int n, float half, int exact) {
+/* ggml's make_qx_quants of rmse_type 1: x ~ scale * l, -half <= l < half, with weights `w`, `tiles`
+ * tiles at a time. */
+INLINED void search_signed(Found *found, const F *x, const F *w, int n, float half, int exact, int tiles) {
     F max[TILES], best[TILES], wx[32 * TILES];
-    for (int t = 0; t < TILES; t++) {
+    for (int t = 0; t < tiles; t++) {
         F amax = all(0);
         max[t] = best[t] = all(0);
         for (int i = 0; i < n; i++) {
-            F v = x[i * TILES + t], a = absolute(v);
+            F v = x[i * tiles + t], a = absolute(v);
             I more = a > amax;
             amax = choose(more, a, amax);
             max[t] = choose(more, v, max[t]);
-            wx[i * TILES + t] = w[i * TILES + t] * v;
+            wx[i * tiles + t] = w[i * tiles + t] * v;
         }
         found[t].empty = amax < 1e-15f;
         found[t].low = found[t].min = all(0);
@@ -126,10 +127,10 @@ INLINED void search_signed(Found *found, const F *x, const F *w, int n, float ha
     for (int is = -10; is <= 9; is++) { /* -10: the plain range */
         if (is == 0) continue;
         F inverse[TILES], sumlx[TILES], suml2[TILES];
-        for (int t = 0; t < TILES; t++) inverse[t] = -(is == -10 ? half : half + 0.1f * (float)is) / max[t];
-        if (is < 5) signed_sums(sumlx, suml2, x, w, wx, inverse, n, half, 0, exact);
-        else signed_sums(sumlx, suml2, x, w, wx, inverse, n, half, 1, exact);
-        for (int t = 0; t < TILES; t++) {
+        for (int t = 0; t < tiles; t++) inverse[t] = -(is == -10 ? half : half + 0.1f * (float)is) / max[t];
+        if (is < 5) signed_sums(sumlx, suml2, x, w, wx, inverse, n, half, 0, exact, tiles);
+        else signed_sums(sumlx, suml2, x, w, wx, inverse, n, half, 1, exact, tiles);
+        for (int t = 0; t < tiles; t++) {
             F scale = sumlx[t] / suml2[t];
             if (is == -10) {
                 found[t].scale = choose(suml2[t] != 0, scale, all(0));
@@ -143,55 +144,7 @@ INLINED void search_signed(Found *found, const F *x, const F *w, int n, float ha
             }
         }
     }
-    for (int t = 0; t < TILES; t++) found[t].scale = choose(found[t].empty, all(0), found[t].scale);
-}
-
-enum { MOVING = 4 };
-
-/* ggml's make_q3_quants: the signed search of Q3_K without importance, by moving single quants, -4 <= l < 4, of
- * sub-blocks of 16. The quants are part of the result, 0 to 7. A step waits long for the one before, a division in it:
- * four tiles go side by side. */
-static inline void search_moving(float *scales, I *quants, const F *x) {
-    F sumlx[MOVING], suml2[MOVING], inverse[MOVING], l[16 * MOVING];
-    I empty[MOVING];
-    for (int t = 0; t < MOVING; t++) {
-        F max = all(0), amax = all(0);
-        for (int i = t; i < 16 * MOVING; i += MOVING) {
-            I more = absolute(x[i]) > amax;
-            amax = choose(more, absolute(x[i]), amax);
-            max = choose(more, x[i], max);
-        }
-        empty[t] = amax < 1e-15f;
-        inverse[t] = -4.0f / max;
-        sumlx[t] = suml2[t] = all(0);
-    }
-    for (int i = 0; i < 16 * MOVING; i++) {
-        F w = x[i] * x[i];
-        l[i] = nearest_within(inverse[i % MOVING] * x[i], -4, 3, 0);
-        sumlx[i % MOVING] += w * x[i] * l[i];
-        suml2[i % MOVING] += w * l[i] * l[i];
-    }
-    for (int round = 0; round < 5; round++) {
-        unsigned changed = 0;
-        for (int i = 0; i < 16 * MOVING; i += MOVING)
-            for (int t = 0; t < MOVING; t++) { /* a lane that has come to rest changes no more */
-                F v = x[i + t], w = v * v, wx = w * v, old = l[i + t];
-                F slx = sumlx[t] - wx * old, sl2 = suml2[t] - w * old * old;
-                F q = nearest_within(v * sl2 / slx, -4, 3, 1);
-                I moves = (slx > 0) & (q != old) & ~empty[t];
-                slx += wx * q;
-                sl2 += w * q * q;
-                moves &= (sl2 > 0) & (slx * slx * suml2[t] > sumlx[t] * sumlx[t] * sl2);
-                l[i + t] = choose(moves, q, old);
-                sumlx[t] = choose(moves, slx, sumlx[t]);
-                suml2[t] = choose(moves, sl2, suml2[t]);
-                changed |= bits(moves);
-            }
-        if (!changed) break;
-    }
-    for (int i = 0; i < 16 * MOVING; i++) quants[i] = truncated(l[i] + 4) & ~empty[i % MOVING];
-    for (int t = 0; t < MOVING; t++)
-        store(scales + t * LANES, choose((suml2[t] > 0) & ~empty[t], sumlx[t] / suml2[t], all(0)));
+    for (int t = 0; t < tiles; t++) found[t].scale = choose(found[t].empty, all(0), found[t].scale);
 }
 
 /* ggml's make_qp_quants: x ~ scale * l, 0 <= l <= top, for the scales of a super-block, a super-block a lane. Quants

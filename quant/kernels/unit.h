@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-enum { MAX_UNIT = 2048 }; /* weights in a unit at most */
+enum { MAX_UNIT = 4096 }; /* weights in a unit at most */
 enum { MAX_BLOCKS = 64 }; /* blocks in a unit at most */
 
 /* Some blocks, one after another, widened to float. Where a lane is a block `x`, `importance` and `row_square` hold a

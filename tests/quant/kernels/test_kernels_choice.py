@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 
@@ -28,13 +30,62 @@ def test_where_there_is_no_compiled_library(monkeypatch: pytest.MonkeyPatch) -> 
         kernels.instruction_sets.cache_clear()
 
 
-@pytest.mark.parametrize("wish", ["library", "portable", "avx2", "nonsense"])
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    monkeypatch.setattr(kernels, "_wish", "auto")
+
+
+@pytest.mark.parametrize("wish", [*kernels.instruction_sets(), "library"])
 def test_by_wish(wish: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the environment or by word, which goes before it."""
+    best = kernels.chosen()
     monkeypatch.setenv(kernels.VARIABLE, wish)
-    if wish == "library" or not kernels.instruction_sets():
-        assert kernels.chosen() == "library"
-    else:
-        assert kernels.chosen() == (wish if wish in kernels.instruction_sets() else kernels.instruction_sets()[0])
+    assert kernels.chosen() == wish
+    monkeypatch.setenv(kernels.VARIABLE, "auto")
+    assert kernels.chosen() == best
+    kernels.choose(wish)
+    assert kernels.chosen() == wish
+    kernels.choose("auto")
+    assert kernels.chosen() == best
+
+
+def test_a_wish_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence, and what was chosen before stays."""
+    monkeypatch.setenv(kernels.VARIABLE, "nonsense")
+    wanted = "^NEMOTRON_KERNELS is 'nonsense', expected one of auto, avx2, portable, library$"
+    for ask in (kernels.chosen, lambda: kernels.choose("auto")):
+        with pytest.raises(QuantError, match=wanted):
+            ask()
+    kernels.choose("library")
+    with pytest.raises(QuantError, match=r"^--kernels is 'fast', expected one of"):
+        kernels.choose("fast")
+    assert kernels.chosen() == "library"
+
+
+def test_a_wish_that_does_not_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "instruction_sets", lambda: ("portable",))
+    with pytest.raises(
+        QuantError, match=r"^--kernels is 'avx2', but this processor has no AVX2; expected auto or port"
+    ):
+        kernels.choose("avx2")
+    monkeypatch.setattr(kernels, "instruction_sets", lambda: ())
+    with pytest.raises(QuantError, match=r"no kernels were compiled with this package; expected auto or library$"):
+        kernels.choose("portable")
+
+
+def test_what_binds_an_unfinished_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wish, only where the library's bits may be others."""
+    for machine, wish, bound in (
+        ("x86_64", "library", {}),
+        ("AMD64", "library", {}),
+        ("aarch64", "library", {"kernels": "library"}),
+        ("aarch64", "auto", {}),
+    ):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        monkeypatch.setattr(kernels, "instruction_sets", lambda: ("portable",))
+        kernels.choose(wish)
+        assert kernels.identity() == bound, (machine, wish)
 
 
 def test_a_type_without_a_kernel() -> None:
