@@ -9,6 +9,7 @@ from nemotron_gguf.convert.conversion import OutType, default_name, plan_convers
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan
 from nemotron_gguf.convert.source.checkpoint import Checkpoint, open_checkpoint
+from nemotron_gguf.convert.widths.change import padded
 from nemotron_gguf.convert.writer.write import Output, Progress, WriteOptions, write_files
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "WriteOptions",
     "default_name",
     "open_checkpoint",
+    "padded",
     "plan_conversion",
     "write_files",
 ]

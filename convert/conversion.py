@@ -7,10 +7,10 @@ from typing import Literal, TypeAlias, get_args
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType
 
 from nemotron_gguf.convert.architectures import nemotron_h, nemotron_h_keys
-from nemotron_gguf.convert.describe import describe, source_precision
+from nemotron_gguf.convert.describe import activations, describe, source_precision
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.hparams import HParams, read_hparams
-from nemotron_gguf.convert.parts import bind, canonical_names
+from nemotron_gguf.convert.parts import bind, canonical_names, with_wide_inputs
 from nemotron_gguf.convert.plan import FilePlan
 from nemotron_gguf.convert.source.checkpoint import Checkpoint
 from nemotron_gguf.convert.vocab import vocab_keys
@@ -31,7 +31,8 @@ _FILE_TYPES = {
 def plan_conversion(checkpoint: Checkpoint, outtype: OutType = "auto") -> FilePlan:
     """Plan the file of a checkpoint; `auto` keeps the precision that most of its weights have.
 
-    Tensors that llama.cpp wants in F32 (norms, routers, the small Mamba tensors) are F32 in every type. The plan's
+    Tensors that llama.cpp wants in F32 (norms, routers, the small Mamba tensors) are F32 in every type, and weights in
+    4-bit floats keep their blocks in every type wherever libllama can run them so. The plan's
     `notes` say what a reader should know: where the context length comes from, what was left out. Raises ConvertError,
     before anything is written, for whatever is missing, left over, contradictory or not supported.
     """
@@ -44,7 +45,9 @@ def plan_conversion(checkpoint: Checkpoint, outtype: OutType = "auto") -> FilePl
     mtp = nemotron_h.has_mtp(hp, names)
     ignored, notes = nemotron_h.left_out(hp, names)
     plans = bind(nemotron_h.parts(hp, names), tensors, ignored, target)
-    source_keys, source_note = source_precision(checkpoint, target)
+    source_keys, source_notes = source_precision(checkpoint, target, plans)
+    packed = any(plan.type is GGMLType.NVFP4 for plan in plans)
+    file_type = LlamaFileType.MOSTLY_NVFP4 if packed else _FILE_TYPES[target]
     context, context_note = _context(checkpoint, hp)
     tokenizer, tokenizer_notes = vocab_keys(checkpoint, hp.vocab)
     metadata: dict[str, Value] = {
@@ -53,11 +56,12 @@ def plan_conversion(checkpoint: Checkpoint, outtype: OutType = "auto") -> FilePl
         **describe(checkpoint, plans),
         **source_keys,
         **nemotron_h_keys.keys(hp, context, mtp),
-        Keys.General.FILE_TYPE: u32(int(_FILE_TYPES[target])),
+        Keys.General.FILE_TYPE: u32(int(file_type)),
         Keys.General.QUANTIZATION_VERSION: u32(GGML_QUANT_VERSION),
+        **activations(with_wide_inputs(plans)),
         **tokenizer,
     }
-    return FilePlan(metadata, plans, notes=(context_note, *source_note, *notes, *tokenizer_notes))
+    return FilePlan(metadata, plans, notes=(context_note, *source_notes, *notes, *tokenizer_notes))
 
 
 def default_name(checkpoint: Checkpoint, type_name: str) -> str:

@@ -26,6 +26,9 @@ MAX_CARD = 1 << 20  # bytes of README.md
 # The format has no key for it; its makers ask for keys of one's own under a name of one's own.
 SOURCE_PRECISION = "nemotron_gguf.source_precision"
 
+# Options of single tensors, by llama.cpp's src/llama-arch.cpp (`general.tensor_extra`); the gguf package lacks them.
+EXTRA_NAMES, EXTRA_FOUR_BIT_INPUTS = "general.tensor_extra.name", "general.tensor_extra.prec_a4"
+
 _TEXTS = {
     "name": Keys.General.NAME, "author": Keys.General.AUTHOR, "version": Keys.General.VERSION,
     "organization": Keys.General.ORGANIZATION, "finetune": Keys.General.FINETUNE, "basename": Keys.General.BASENAME,
@@ -52,18 +55,37 @@ def describe(checkpoint: Checkpoint, tensors: Sequence[TensorPlan]) -> dict[str,
     return _sampling(checkpoint) | dict(_card_keys(_metadata(checkpoint, tensors)))
 
 
-def source_precision(checkpoint: Checkpoint, target: GGMLType) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """Keys and a note that tell of weights in 8-bit floats: a file in more bits is no better than they were."""
+def source_precision(
+    checkpoint: Checkpoint, target: GGMLType, tensors: Sequence[TensorPlan]
+) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """Keys and notes that tell of weights in 8 and 4 bits: a file in more bits is no better than they were."""
     scaled = [tensor for tensor in checkpoint.tensors.values() if tensor.scale is not None]
-    if not scaled:
+    packed = sum(tensor.packed is not None for tensor in checkpoint.tensors.values())
+    if checkpoint.scheme is None or not (scaled or packed):
         return {}, ()
-    assert checkpoint.scheme is not None
     dtypes = sorted({tensor.entry.dtype for tensor in scaled})
-    note = (
-        f"the source is FP8 ({checkpoint.scheme.maker}): {len(scaled)} of its {len(checkpoint.tensors)} tensors are"
-        f" {' and '.join(dtypes)}, multiplied by their scales to {target.name}"
-    )
-    return {SOURCE_PRECISION: string(",".join(dtypes))}, (note,)
+    maker, total, notes = checkpoint.scheme.maker, len(checkpoint.tensors), []
+    if packed:
+        kept = sum(len(tensor.sources) for tensor in tensors if tensor.type is GGMLType.NVFP4)
+        others = f", {packed - kept} are multiplied out to {target.name}" if kept < packed else ""
+        notes.append(f"the source is NVFP4 ({maker}): {kept} of its {total} tensors keep their 4-bit blocks{others}")
+    if scaled:
+        notes.append(
+            f"the source is FP8 ({maker}): {len(scaled)} of its {total} tensors are {' and '.join(dtypes)},"
+            f" multiplied by their scales to {target.name}"
+        )
+    return {SOURCE_PRECISION: string(",".join([*dtypes, *(["NVFP4"] if packed else [])]))}, tuple(notes)
+
+
+def activations(wide: Sequence[str]) -> dict[str, Value]:
+    """The keys that forbid 4-bit activations for the tensors named, as llama.cpp's converter writes them."""
+    if not wide:
+        return {}
+    names = sorted(wide)
+    return {
+        EXTRA_NAMES: array(ValueType.STRING, names),
+        EXTRA_FOUR_BIT_INPUTS: array(ValueType.BOOL, [False] * len(names)),
+    }
 
 
 def _sampling(checkpoint: Checkpoint) -> dict[str, Value]:

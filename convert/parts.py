@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -11,7 +11,8 @@ from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.plan import RowSource, TensorPlan, Transform
 from nemotron_gguf.convert.source.checkpoint import Checkpoint, name_some
 from nemotron_gguf.convert.source.fp8 import Widened
-from nemotron_gguf.convert.source.rows import InterleavedHeads
+from nemotron_gguf.convert.source.nvfp4 import Given, NVFP4Rows
+from nemotron_gguf.convert.source.rows import InterleavedHeads, Zeros
 from nemotron_gguf.convert.source.tensor import Tensor
 from nemotron_gguf.models.ggml import GGMLType
 
@@ -24,7 +25,9 @@ class Part:
 
     `as_f32` says that llama.cpp wants it in F32 whatever the file's type. `transform` makes the change of values for
     the sources' storage type. `interleave` is the rows of a head whose halves are interleaved. `stacked` is the name
-    of one checkpoint tensor that holds all the sources at once, for checkpoints that were saved that way.
+    of one checkpoint tensor that holds all the sources at once, for checkpoints that were saved that way. `scalable`
+    says that libllama multiplies by a scale beside the tensor, so that weights in 4-bit floats may keep their blocks.
+    Without sources it is zeros.
     """
 
     name: str
@@ -35,9 +38,10 @@ class Part:
     transform: Callable[[GGMLType], Transform] | None = None
     interleave: int | None = None
     stacked: str | None = None
+    scalable: bool = False
 
     def __post_init__(self) -> None:
-        assert len(self.sources) * prod(self.source_shape) == prod(self.shape), self.name
+        assert not self.sources or len(self.sources) * prod(self.source_shape) == prod(self.shape), self.name
 
 
 def bind(
@@ -49,14 +53,14 @@ def bind(
     """
     used: set[str] = set()
     missing: list[str] = []
-    plans = []
+    plans: list[TensorPlan] = []
     for part in parts:
         names = _sources(part, tensors)
         absent = [name for name in names if name not in tensors]
         missing += absent
         used.update(names)
         if not absent:
-            plans.append(_plan(part, [tensors[name] for name in names], target))
+            plans += _plans(part, [tensors[name] for name in names], target)
     if missing:
         raise ConvertError(
             f"the checkpoint lacks {len(missing)} tensors that its config.json calls for ({name_some(missing)});"
@@ -77,10 +81,37 @@ def _sources(part: Part, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     return part.sources
 
 
+def _plans(part: Part, found: Sequence[Tensor], target: GGMLType) -> Iterator[TensorPlan]:
+    """The part's tensor, and where it keeps 4-bit blocks, its scales behind it."""
+    plan = _plan(part, found, target)
+    yield plan
+    packed = [tensor.packed for tensor in found if tensor.packed is not None]
+    if plan.type is not GGMLType.NVFP4:
+        return
+    stem = part.name.removesuffix("weight")
+    for name, values in (
+        ("scale", tuple(one.scale for one in packed)),
+        ("input_scale", tuple(one.input_scale for one in packed)),
+    ):
+        if any(value != 1 for value in values):  # as llama.cpp's converter, which leaves out what changes nothing
+            yield TensorPlan(stem + name, (len(values),), (Given(values),), Cast(GGMLType.F32))
+
+
+def with_wide_inputs(plans: Iterable[TensorPlan]) -> list[str]:
+    """Names of the tensors in 4-bit floats that were made for activations in more bits than four."""
+    return [plan.name for plan in plans if any(_is_wide_input(rows) for rows in plan.sources)]
+
+
+def _is_wide_input(rows: RowSource) -> bool:
+    if isinstance(rows, InterleavedHeads):
+        return _is_wide_input(rows.source)
+    return isinstance(rows, NVFP4Rows) and rows.packed.wide_input
+
+
 def _plan(part: Part, found: Sequence[Tensor], target: GGMLType) -> TensorPlan:
     whole = len(found) == 1 and len(part.sources) > 1
     expected = (len(part.sources), *part.source_shape) if whole else part.source_shape
-    mixed = len({tensor.scale is None for tensor in found}) > 1
+    mixed = len({(tensor.scale is None, tensor.packed is None) for tensor in found}) > 1
     for tensor in found:
         if tensor.shape != expected:
             raise ConvertError(
@@ -92,6 +123,12 @@ def _plan(part: Part, found: Sequence[Tensor], target: GGMLType) -> TensorPlan:
                 f"tensor {tensor.entry.name} is of type {tensor.entry.dtype}, expected {found[0].entry.dtype}"
                 f" as {found[0].entry.name}, with which it is stacked"
             )
+    if not found:
+        zeros = Zeros(prod(part.shape[:-1]), part.shape[-1])
+        return TensorPlan(part.name, part.shape, (zeros,), Cast(GGMLType.F32 if part.as_f32 else target))
+    if _keeps_blocks(part, found):
+        blocks = tuple(_interleaved(part, tensor.blocks()) for tensor in found)
+        return TensorPlan(part.name, part.shape, blocks, Cast(GGMLType.NVFP4))
     stored = GGMLType.F32 if part.as_f32 else target
     rows = tuple(_rows(part, tensor, stored, mixed) for tensor in found)
     transform = part.transform(found[0].type) if part.transform else None
@@ -99,11 +136,21 @@ def _plan(part: Part, found: Sequence[Tensor], target: GGMLType) -> TensorPlan:
 
 
 def _rows(part: Part, tensor: Tensor, stored: GGMLType, mixed: bool) -> RowSource:
-    """One source; `mixed` says that it is stacked with others, some in 8-bit floats and some not."""
+    """One source; `mixed` says that it is stacked with others of which some have scales and some not."""
     rows = tensor.rows(part.shape[-1], GGMLType.F32 if part.transform else stored)
     if mixed:
         rows = Widened(rows)
+    return _interleaved(part, rows)
+
+
+def _interleaved(part: Part, rows: RowSource) -> RowSource:
     return rows if part.interleave is None else InterleavedHeads(rows, part.interleave)
+
+
+def _keeps_blocks(part: Part, found: Sequence[Tensor]) -> bool:
+    """Whether weights in 4-bit floats stay what they are: libllama must know their scale, ggml's block must divide."""
+    divides = part.shape[-1] % GGMLType.NVFP4.block_size == 0
+    return part.scalable and divides and all(tensor.packed is not None for tensor in found)
 
 
 def canonical_names(checkpoint: Checkpoint, prefixes: Sequence[str], renamed: Mapping[str, str]) -> dict[str, Tensor]:

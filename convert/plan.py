@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nemotron_gguf.convert.widths.resize import Resize
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_values import Value
 from nemotron_gguf.models.gguf_writer import DEFAULT_ALIGNMENT, Header, encode_header, tensor_bytes
@@ -71,9 +72,10 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """One tensor of a file: `sources` are stacked along the rows, transformed as float32, then encoded.
+    """One tensor of a file: `sources` are stacked along the rows, transformed as float32, resized, then encoded.
 
-    `shape` is row-major, outermost dimension first; its product without the last dimension is the number of rows.
+    `shape` is row-major, outermost dimension first, as it is in the file; its product without the last dimension is
+    the number of rows. `resize` tells where the sources have others.
     """
 
     name: str
@@ -81,10 +83,13 @@ class TensorPlan:
     sources: tuple[RowSource, ...]
     encoder: Encoder
     transform: Transform | None = None
+    resize: Resize | None = None
 
     def __post_init__(self) -> None:
-        assert sum(source.n_rows for source in self.sources) == self.n_rows, self.name
-        assert all(source.n_per_row == self.n_per_row for source in self.sources), self.name
+        assert self.place(sum(source.n_rows for source in self.sources)) == self.n_rows, self.name
+        n_per_row = self.resize.columns.old if self.resize else self.n_per_row
+        assert all(source.n_per_row == n_per_row for source in self.sources), self.name
+        assert self.resize is None or self.resize.columns.new == self.n_per_row, self.name
 
     @property
     def type(self) -> GGMLType:
@@ -98,8 +103,12 @@ class TensorPlan:
 
     @property
     def n_rows(self) -> int:
-        """Rows of all sources together."""
+        """Rows in the file."""
         return prod(self.shape[:-1])
+
+    def place(self, row: int) -> int:
+        """The row of the file at which row `row` of all sources together begins."""
+        return row if self.resize is None else self.resize.place(row)
 
     @property
     def nbytes(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from gguf import Keys, TokenType
 
+from nemotron_gguf.convert.chat_template import template_note
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.pretokenizer import IGNORES_MERGES, pretokenizer_name
 from nemotron_gguf.convert.source.checkpoint import Checkpoint
@@ -59,7 +60,8 @@ def vocab_keys(checkpoint: Checkpoint, n_vocab: int) -> tuple[dict[str, Value], 
         del keys[Keys.Tokenizer.MERGES]
     ids = {token.content: token.id for token in added}
     keys |= special_keys(checkpoint, tokenizer, config, ids, n_vocab)
-    return keys, _notes(tokenizer, model, pre)
+    template = keys.get(Keys.Tokenizer.CHAT_TEMPLATE)
+    return keys, (*_notes(tokenizer, model, pre), *(template_note(str(template.plain())) if template else ()))
 
 
 def _model(tokenizer: Object) -> Object:

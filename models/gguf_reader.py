@@ -18,15 +18,21 @@ import numpy as np
 
 from nemotron_gguf.models.errors import GGUFError
 from nemotron_gguf.models.ggml import GGMLType
+from nemotron_gguf.models.gguf_cursor import Cursor
 from nemotron_gguf.models.gguf_values import NUMERIC, Scalar, Value, ValueType
 from nemotron_gguf.models.gguf_writer import DEFAULT_ALIGNMENT, MAGIC, pad
 
 MAX_KEYS = 100_000
+MAX_KEY = 65535  # bytes of a key's name
+MAX_ITEMS = 2_000_000  # of all arrays together; a vocabulary of 262,144 tokens has some 1.6 million, merges included
 MAX_TENSORS = 10_000_000
-MAX_STRING = 16 << 20  # bytes; the longest real one is a chat template of a few tens of kB
+MAX_TENSOR_LIST = 4 << 20  # bytes; some 90 a tensor, of which the largest models have a few thousand
 MAX_NAME = 63  # bytes; ggml's GGML_MAX_NAME less its terminator
 MAX_DIMS = 4
+MAX_SIZE = 2**63 - 1  # weights or bytes of a tensor, which ggml counts in 64 bits with a sign
 MAX_ALIGNMENT = 1 << 20  # bytes
+_ENTRIES = [struct.Struct(f"<{n_dims}QIQ") for n_dims in range(MAX_DIMS + 1)]  # sizes, type, offset
+_TYPES = {int(kind): (kind, kind.block_size, kind.type_size) for kind in GGMLType}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ class GGUFFile:
     metadata: Mapping[str, Value]
     tensors: tuple[TensorInfo, ...]
     file_size: int
+    is_header_alone: bool = False
+    """Whether the file ends where the bytes of its tensors should begin."""
 
     def get(self, key: str) -> Scalar | list[Scalar] | None:
         """A key's value as a plain object, None where the file has no such key."""
@@ -68,11 +76,12 @@ class GGUFFile:
         return name if isinstance(name, str) else ""
 
 
-def read_gguf(path: str | Path) -> GGUFFile:
+def read_gguf(path: str | Path, *, header_alone: bool = False) -> GGUFFile:
     """Read and check a file's header.
 
-    Raises GGUFError, with what was found and what was expected, for anything that is not a sound, complete,
-    little-endian GGUF of version 2 or 3.
+    With `header_alone` a file is accepted, too, that has a sound header and not one byte of its tensors; nobody may
+    read weights of it. Raises GGUFError, with what was found and what was expected, for anything that is not a sound,
+    complete, little-endian GGUF of version 2 or 3.
     """
     path = Path(path)
     try:
@@ -81,84 +90,78 @@ def read_gguf(path: str | Path) -> GGUFFile:
         if path.exists() and not path.is_file():
             raise GGUFError(f"{path} is a pipe or a device, expected a GGUF file on a disk")
         size = path.stat().st_size
-        with path.open("rb", buffering=1 << 20) as file:
-            return _Reader(path, file, size).read()
+        with path.open("rb", buffering=0) as file:
+            return _Reader(Cursor(path, file, size), header_alone).read()
     except OSError as error:
         raise GGUFError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def read_gguf_header(file: BinaryIO, size: int, name: Path) -> GGUFFile:
     """As `read_gguf`, of a file of `size` bytes that is open somewhere, at its beginning; `name` is for messages."""
-    return _Reader(name, file, size).read()
+    return _Reader(Cursor(name, file, size), header_alone=False).read()
 
 
 class _Reader:
-    """A cursor over the header that never reads past the end of the file."""
+    """What is where in a header."""
 
-    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
-        self.path, self.file, self.size, self.at = path, file, size, 0
-
-    def fail(self, message: str) -> GGUFError:
-        shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in message)
-        return GGUFError(f"{self.path} is no sound GGUF file: {shown}")
-
-    def take(self, count: int, what: str) -> bytes:
-        if count > self.size - self.at:
-            raise self.fail(
-                f"it ends at byte {self.size} inside {what} ({count} bytes wanted at byte {self.at});"
-                " it is truncated or damaged: download or convert it again"
-            )
-        data = self.file.read(count)
-        if len(data) != count:
-            raise self.fail(f"{what} could not be read in full: the file changed while it was being read")
-        self.at += count
-        return data
-
-    def number(self, fmt: str, what: str) -> int:
-        value: int = struct.unpack(fmt, self.take(struct.calcsize(fmt), what))[0]
-        return value
-
-    def string(self, what: str, limit: int = MAX_STRING) -> str:
-        length = self.number("<Q", what)
-        if length > limit:
-            raise self.fail(f"{what} claims {length} bytes, at most {limit} expected")
-        return self.take(length, what).decode("utf-8", "surrogateescape")
+    def __init__(self, cursor: Cursor, header_alone: bool) -> None:
+        self.cursor, self.header_alone = cursor, header_alone
+        self.fail = cursor.fail
+        self.n_items = 0  # of the arrays so far
 
     def read(self) -> GGUFFile:
+        cursor = self.cursor
         version, n_tensors, n_keys = self.preamble()
         metadata = self.keys(n_keys)
         alignment = self.alignment(metadata)
-        infos = [self.tensor(index) for index in range(n_tensors)]
-        return GGUFFile(self.path, version, alignment, metadata, self.place(infos, alignment), self.size)
+        tensors = self.tensors(n_tensors, alignment)
+        start = pad(cursor.at, alignment)  # where the bytes of the tensors begin
+        end = tensors[-1].offset + tensors[-1].nbytes if tensors else 0
+        is_header_alone = self.header_alone and end > 0 and cursor.size <= start
+        for tensor in tensors if start + end > cursor.size and not is_header_alone else ():
+            if start + tensor.offset + tensor.nbytes > cursor.size:
+                raise self.fail(
+                    f"tensor {tensor.name} ends at byte {start + tensor.offset + tensor.nbytes}, the file at"
+                    f" {cursor.size}; it is truncated: download or convert it again"
+                )
+        placed = tuple(TensorInfo(t.name, t.shape, t.type, start + t.offset, t.nbytes) for t in tensors)
+        return GGUFFile(cursor.path, version, alignment, metadata, placed, cursor.size, is_header_alone)
 
     def preamble(self) -> tuple[int, int, int]:
         """Version, number of tensors and number of keys."""
-        magic = self.take(4, "the magic number")
+        magic = self.cursor.take(4, "the magic number")
         if magic != MAGIC:
             raise self.fail(f"it begins with {magic!r}, expected {MAGIC!r}")
-        version = self.number("<I", "the version")
+        version = self.cursor.u32("the version")
         if version in (0x02000000, 0x03000000):
             raise self.fail("it is big-endian; convert it on, or for, a little-endian machine")
         if version not in (2, 3):
             raise self.fail(f"it is of GGUF version {version}, this program reads 2 and 3")
-        n_tensors, n_keys = self.number("<Q", "the tensor count"), self.number("<Q", "the key count")
+        n_tensors, n_keys = self.cursor.u64("the tensor count"), self.cursor.u64("the key count")
         if n_keys > MAX_KEYS:
             raise self.fail(f"it claims {n_keys} keys, at most {MAX_KEYS} expected")
         if n_tensors > MAX_TENSORS:
             raise self.fail(f"it claims {n_tensors} tensors, at most {MAX_TENSORS} expected")
         return version, n_tensors, n_keys
 
+    def name(self, what: str, limit: int) -> str:
+        """A name of a key or a tensor; ggml would cut it at a zero byte."""
+        name = self.cursor.string(what, limit)
+        if not name or min(name) < " ":
+            raise self.fail(f"{what} is {'empty' if not name else f'{name!r}, which has control characters'}")
+        return name
+
     def keys(self, count: int) -> dict[str, Value]:
         metadata: dict[str, Value] = {}
         for index in range(count):
-            key = self.string(f"key {index}", limit=65535)
-            if not key or key in metadata:
-                raise self.fail(f"key {index} is {'empty' if not key else f'{key!r} a second time'}")
+            key = self.name(f"key {index}", MAX_KEY)
+            if key in metadata:
+                raise self.fail(f"key {index} is {key!r} a second time")
             metadata[key] = self.value(key)
         return metadata
 
     def value_type(self, key: str) -> ValueType:
-        number = self.number("<I", f"the type of {key}")
+        number = self.cursor.u32(f"the type of {key}")
         try:
             return ValueType(number)
         except ValueError:
@@ -167,26 +170,29 @@ class _Reader:
     def value(self, key: str) -> Value:
         kind = self.value_type(key)
         if kind is ValueType.STRING:
-            return Value(kind, self.string(key))
+            return Value(kind, self.cursor.string(key))
         if kind is ValueType.ARRAY:
             return self.array(key)
         return Value(kind, self.numbers(kind, 1, key)[0].item())
 
     def array(self, key: str) -> Value:
-        kind, count = self.value_type(key), self.number("<Q", f"the length of {key}")
+        kind, count = self.value_type(key), self.cursor.u64(f"the length of {key}")
         if kind is ValueType.ARRAY:
             raise self.fail(f"{key} is an array of arrays, which llama.cpp does not read")
         smallest = 8 if kind is ValueType.STRING else NUMERIC[kind].itemsize
-        if count * smallest > self.size - self.at:
+        if count * smallest > self.cursor.size - self.cursor.at:
             raise self.fail(f"{key} claims {count} items, more than the file has bytes left for")
+        self.n_items += count
+        if self.n_items > MAX_ITEMS:
+            raise self.fail(f"its arrays, up to {key}, have {self.n_items} items, at most {MAX_ITEMS} expected")
         if kind is ValueType.STRING:
-            return Value(kind, [self.string(key) for _ in range(count)], is_array=True)
+            return Value(kind, self.cursor.strings(count, key), is_array=True)
         return Value(kind, self.numbers(kind, count, key), is_array=True)
 
     def numbers(self, kind: ValueType, count: int, key: str) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
-        raw = self.take(count * NUMERIC[kind].itemsize, key)
-        if kind is ValueType.BOOL and raw.strip(b"\x00\x01"):
-            raise self.fail(f"{key} is a flag with a value other than 0 and 1")
+        raw = self.cursor.take(count * NUMERIC[kind].itemsize, key)
+        if kind is ValueType.BOOL:  # any byte but zero is true, as for ggml
+            return np.asarray(np.frombuffer(raw, dtype=np.uint8) != 0)
         return np.frombuffer(raw, dtype=NUMERIC[kind])
 
     def alignment(self, metadata: Mapping[str, Value]) -> int:
@@ -200,43 +206,41 @@ class _Reader:
             raise self.fail(f"general.alignment is {found}, expected a power of two up to {MAX_ALIGNMENT}")
         return found
 
+    def tensors(self, count: int, alignment: int) -> list[TensorInfo]:
+        """The list of tensors, offsets relative to the data; they follow each other without holes, as ggml demands."""
+        tensors: list[TensorInfo] = []
+        begin, expected, seen = self.cursor.at, 0, set[str]()
+        for index in range(count):
+            tensor = self.tensor(index)
+            if tensor.name in seen:
+                raise self.fail(f"tensor {tensor.name} is listed twice")
+            if tensor.offset != expected:
+                raise self.fail(f"tensor {tensor.name} is at offset {tensor.offset}, expected {expected}")
+            if self.cursor.at - begin > MAX_TENSOR_LIST:
+                raise self.fail(f"its list of tensors goes on after {MAX_TENSOR_LIST} bytes, at {tensor.name}")
+            expected += pad(tensor.nbytes, alignment)
+            if expected > MAX_SIZE:
+                raise self.fail(f"its tensors, up to {tensor.name}, take {expected} bytes, at most {MAX_SIZE} expected")
+            seen.add(tensor.name)
+            tensors.append(tensor)
+        return tensors
+
     def tensor(self, index: int) -> TensorInfo:
-        """A tensor's entry, its offset still relative to the data section."""
-        name = self.string(f"the name of tensor {index}", limit=MAX_NAME)
-        n_dims = self.number("<I", f"the dimensions of {name}")
+        """A tensor's entry, its offset relative to the data."""
+        name = self.name(f"the name of tensor {index}", MAX_NAME)
+        entry = f"the entry of tensor {name}"
+        n_dims = self.cursor.u32(entry)
         if n_dims > MAX_DIMS:
             raise self.fail(f"tensor {name} has {n_dims} dimensions, at most {MAX_DIMS} expected")
-        shape = struct.unpack(f"<{n_dims}Q", self.take(8 * n_dims, f"the shape of {name}"))[::-1]
-        number = self.number("<I", f"the type of {name}")
-        try:
-            kind = GGMLType(number)
-        except ValueError:
-            raise self.fail(f"tensor {name} is of type {number}, which this program does not know") from None
-        shape = shape or (1,)
-        if shape[-1] % kind.block_size:
-            raise self.fail(
-                f"tensor {name} has rows of {shape[-1]} weights, no multiple of {kind.name}'s {kind.block_size}"
-            )
-        nbytes = kind.row_bytes(shape[-1]) * prod(shape[:-1])
-        if nbytes == 0 or nbytes > self.size:
-            raise self.fail(f"tensor {name} of shape {list(shape)} takes {nbytes} bytes, the file has {self.size}")
-        return TensorInfo(name, shape, kind, self.number("<Q", f"the offset of {name}"), nbytes)
-
-    def place(self, infos: list[TensorInfo], alignment: int) -> tuple[TensorInfo, ...]:
-        """Check that the tensors follow each other without holes, as ggml demands, and make offsets absolute."""
-        start, expected, seen = pad(self.at, alignment), 0, set()
-        placed = []
-        for info in infos:
-            if info.name in seen:
-                raise self.fail(f"tensor {info.name} is listed twice")
-            if info.offset != expected:
-                raise self.fail(f"tensor {info.name} is at offset {info.offset}, expected {expected}")
-            if start + expected + info.nbytes > self.size:
-                raise self.fail(
-                    f"tensor {info.name} ends at byte {start + expected + info.nbytes}, the file at {self.size};"
-                    " it is truncated: download or convert it again"
-                )
-            seen.add(info.name)
-            placed.append(TensorInfo(info.name, info.shape, info.type, start + expected, info.nbytes))
-            expected += pad(info.nbytes, alignment)
-        return tuple(placed)
+        *dims, number, offset = _ENTRIES[n_dims].unpack(self.cursor.take(_ENTRIES[n_dims].size, entry))
+        shape = tuple(dims[::-1]) or (1,)
+        if number not in _TYPES:
+            raise self.fail(f"tensor {name} is of type {number}, which this program does not know")
+        kind, block_size, type_size = _TYPES[number]
+        # as if no dimension were 0: ggml multiplies before it sees one
+        largest = prod(dims) or prod(max(size, 1) for size in dims)
+        if largest > MAX_SIZE or largest // block_size * type_size > MAX_SIZE:
+            raise self.fail(f"tensor {name} of shape {list(shape)} in {kind.name} has more than 2^63 weights or bytes")
+        if shape[-1] % block_size:
+            raise self.fail(f"tensor {name} has rows of {shape[-1]} weights, no multiple of {kind.name}'s {block_size}")
+        return TensorInfo(name, shape, kind, offset, prod(dims) // block_size * type_size)

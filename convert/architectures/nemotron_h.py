@@ -27,6 +27,13 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 PREFIXES = ("backbone.", "model.")  # the Hub's layout, and transformers 5's own
 RENAMED = {"mixer.gate.e_score_correction.bias": "mixer.gate.e_score_correction_bias"}
+# What has a scale of its own in libllama (src/llama-model.cpp's generic pass, src/models/nemotron-h.cpp's graphs); not
+# the embedding, nor the projections into the experts' narrower width, nor the draft head's.
+SCALABLE = frozenset({
+    MODEL_TENSOR.SSM_IN, MODEL_TENSOR.SSM_OUT, MODEL_TENSOR.ATTN_Q, MODEL_TENSOR.ATTN_K, MODEL_TENSOR.ATTN_V,
+    MODEL_TENSOR.ATTN_OUT, MODEL_TENSOR.FFN_UP, MODEL_TENSOR.FFN_DOWN, MODEL_TENSOR.FFN_UP_EXP,
+    MODEL_TENSOR.FFN_DOWN_EXP, MODEL_TENSOR.FFN_UP_SHEXP, MODEL_TENSOR.FFN_DOWN_SHEXP, MODEL_TENSOR.OUTPUT,
+})  # fmt: skip
 IGNORED = (".rotary_emb.inv_freq",)  # a buffer that the model does not use: it has no rotary embedding
 
 
@@ -50,14 +57,18 @@ def has_mtp(hp: HParams, names: frozenset[str]) -> bool:
 
 
 def left_out(hp: HParams, names: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Endings of names that are knowingly left out, and notes that say so."""
+    """Endings of names that are knowingly left out, and notes that say so, and what was put in."""
+    notes: tuple[str, ...] = ()
+    if not hp.mamba.conv_bias:
+        notes = ("the convolutions have no bias (use_conv_bias): zeros are written, which llama.cpp cannot do without",)
     if hp.mtp_refused and any(name.startswith("mtp.") for name in names):
         return (*IGNORED, *sorted(name for name in names if name.startswith("mtp."))), (
+            *notes,
             f"the draft head (multi-token prediction) is left out: {hp.mtp_refused}",
         )
     if hp.n_mtp and not has_mtp(hp, names):
-        return IGNORED, ("config.json tells of a draft head (multi-token prediction), the checkpoint has none",)
-    return IGNORED, ()
+        notes += ("config.json tells of a draft head (multi-token prediction), the checkpoint has none",)
+    return IGNORED, notes
 
 
 def _mixer(hp: HParams, layer: Layer, index: int, source: str) -> Iterator[Part]:
@@ -77,8 +88,9 @@ def _mamba(hp: HParams, index: int, source: str) -> Iterator[Part]:
         _name(MODEL_TENSOR.SSM_CONV1D, index), (m.conv_channels, m.kernel),
         (f"{source}.conv1d.weight",), (m.conv_channels, 1, m.kernel), as_f32=True,
     )  # fmt: skip
-    if m.conv_bias:
-        yield _vector(MODEL_TENSOR.SSM_CONV1D, index, f"{source}.conv1d.bias", m.conv_channels, ".bias")
+    bias = _vector(MODEL_TENSOR.SSM_CONV1D, index, f"{source}.conv1d.bias", m.conv_channels, ".bias")
+    # llama.cpp loads a file without it, and then reads through a null pointer (src/models/mamba-base.cpp)
+    yield bias if m.conv_bias else replace(bias, sources=())
     yield _vector(MODEL_TENSOR.SSM_DT, index, f"{source}.dt_bias", m.n_heads, ".bias")
     yield _column(MODEL_TENSOR.SSM_A, index, f"{source}.A_log", m.n_heads, minus_exp=True)
     yield _column(MODEL_TENSOR.SSM_D, index, f"{source}.D", m.n_heads)
@@ -112,7 +124,8 @@ def _mlp(hp: HParams, index: int, source: str) -> Iterator[Part]:
         (MODEL_TENSOR.FFN_UP, "up_proj", width, hp.hidden),
         (MODEL_TENSOR.FFN_DOWN, "down_proj", hp.hidden, width),
     ):
-        yield _matrix(tensor, index, f"{source}.{name}.weight", rows, columns)
+        part = _matrix(tensor, index, f"{source}.{name}.weight", rows, columns)
+        yield replace(part, scalable=not hp.mlp_bias)  # libllama ends the process at a scale together with a bias
         if hp.mlp_bias:
             yield _vector(tensor, index, f"{source}.{name}.bias", rows, ".bias")
 
@@ -160,7 +173,7 @@ def _name(tensor: MODEL_TENSOR, index: int | None, suffix: str = ".weight") -> s
 
 
 def _matrix(tensor: MODEL_TENSOR, index: int | None, source: str, rows: int, columns: int) -> Part:
-    return Part(_name(tensor, index), (rows, columns), (source,), (rows, columns))
+    return Part(_name(tensor, index), (rows, columns), (source,), (rows, columns), scalable=tensor in SCALABLE)
 
 
 def _vector(tensor: MODEL_TENSOR, index: int | None, source: str, size: int, suffix: str = ".weight") -> Part:
@@ -175,7 +188,8 @@ def _column(tensor: MODEL_TENSOR, index: int, source: str, size: int, minus_exp:
 
 def _stack(tensor: MODEL_TENSOR, index: int, source: str, name: str, shape: tuple[int, int, int]) -> Part:
     sources = tuple(f"{source}.experts.{expert}.{name}.weight" for expert in range(shape[0]))
-    return Part(_name(tensor, index), shape, sources, shape[1:], stacked=f"{source}.experts.{name}")
+    stacked = f"{source}.experts.{name}"
+    return Part(_name(tensor, index), shape, sources, shape[1:], stacked=stacked, scalable=tensor in SCALABLE)
 
 
 def _minus_exp(source: GGMLType) -> Transform:

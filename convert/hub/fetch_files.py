@@ -43,16 +43,17 @@ def fetch_files(
     patience: Patience,
     *,
     sidecars: bool = False,
-    check: Callable[[ByteSource, Wanted], None] | None = None,
+    replace: bool = False,
+    check: Callable[[ByteSource, Wanted], object] | None = None,
 ) -> None:
     """Bring the files one after the other, the first last: of a model in parts it is the one that people open.
 
-    `check` sees every file that is missing before anything is fetched; `sidecars` keep the SHA-256 beside each. Raises
-    ConvertError where a file is there and another one, where the disk has no room for all, and what `check` and
-    Download raise.
+    `check` sees every file that is missing before anything is fetched; `sidecars` keep the SHA-256 beside each. With
+    `replace` a file that is there and another one stays until the new one is complete. Raises ConvertError where one
+    is there otherwise, where the disk has no room for all, and what `check` and Download raise.
     """
     tally = Tally(sum(file.listed.size or 0 for file in files), options)
-    missing = [file for file in files if not _is_kept(file, tally, sidecars)]
+    missing = [file for file in files if not _is_kept(file, tally, sidecars, replace)]
     check_room(file.room for file in missing)
     with ExitStack() as stack:
         checked: dict[Path, RemoteFile] = {}
@@ -60,11 +61,14 @@ def fetch_files(
             for file in missing:
                 checked[file.target] = stack.enter_context(closing(_open(file, patience)))
                 check(checked[file.target], file)
+        if sidecars and replace and len(files) > 1 and files[0] in missing:
+            files[0].target.unlink(missing_ok=True)  # never the old first part with new ones behind it
         for file in (*missing[1:], *missing[:1]):
             source = checked.get(file.target) or _open(file, patience)
             expected = expected_digest(source, file.listed, options)
             make_folder(file.target.parent)
-            Download(source, file.target, expected, tally, name=file.target.name, sidecar=sidecars).go()
+            name = file.target.name
+            Download(source, file.target, expected, tally, name=name, sidecar=sidecars, replace=replace).go()
 
 
 def expected_digest(source: ByteSource, listed: Listed, options: FetchOptions) -> str | None:
@@ -88,17 +92,19 @@ def _open(file: Wanted, patience: Patience) -> RemoteFile:
     return RemoteFile(file.address, file.listed, patience)
 
 
-def _is_kept(file: Wanted, tally: Tally, sidecars: bool) -> bool:
-    """Whether a file is there as it should be. Raises ConvertError where it is another one."""
+def _is_kept(file: Wanted, tally: Tally, sidecars: bool, replace: bool) -> bool:
+    """Whether a file is there as it should be. Raises ConvertError where it is another one that must stay."""
     path, listed = file.target, file.listed
     if not path.exists() and not path.is_symlink():
         return False
     size = path.stat().st_size if path.is_file() else -1
     right = size == listed.size if listed.size is not None else size >= 0
     if not right or not _has_digest(path, listed.etag, tally, sidecars):
+        if replace and size >= 0:
+            return False
         raise ConvertError(
-            f"{path} exists and is another file than {file.address.file} of {file.address.repo_id}; move it away or"
-            " choose another --out-dir"
+            f"{path} exists and is another file than {file.address.file} of {file.address.repo_id}; move it away,"
+            " choose another --out-dir, or replace it with `nemotron pull --force`"
         )
     tally.add(size, path.name, fetched=False)
     return True

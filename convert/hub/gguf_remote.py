@@ -43,8 +43,8 @@ def read_remote_header(source: ByteSource) -> GGUFFile:
         raise ConvertError(str(error)) from error
 
 
-def check_gguf(source: ByteSource, name: str) -> None:
-    """Check the header of a file called `name`, and that it is the part of a model that its name says.
+def check_gguf(source: ByteSource, name: str) -> GGUFFile:
+    """The header of a file called `name`, which is the part of a model that its name says.
 
     Raises ConvertError for what is no sound GGUF, and what reading raises.
     """
@@ -58,3 +58,4 @@ def check_gguf(source: ByteSource, name: str) -> None:
             f"{source.name} says that it is part {found_no} (from 0) of {found_count}, expected {number} of {count} by"
             " its name; tell its author"
         )
+    return file

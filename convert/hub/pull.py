@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -15,11 +16,12 @@ from nemotron_gguf.convert.hub.cache import cached_folder, is_complete
 from nemotron_gguf.convert.hub.fetch import CHUNK
 from nemotron_gguf.convert.hub.fetch_files import Wanted, fetch_files, make_folder
 from nemotron_gguf.convert.hub.gguf_choice import Offer, choose
-from nemotron_gguf.convert.hub.gguf_remote import check_gguf, read_remote_header
+from nemotron_gguf.convert.hub.gguf_remote import check_gguf
 from nemotron_gguf.convert.hub.patience import Effort, Lost, Patience
 from nemotron_gguf.convert.hub.remote import Address, Listed, RemoteFile
 from nemotron_gguf.convert.hub.store import Store
 from nemotron_gguf.convert.hub.tally import FetchOptions, Tally
+from nemotron_gguf.models.gguf_parts import whole
 from nemotron_gguf.models.gguf_reader import GGUFFile
 from nemotron_gguf.models.shelf import Origin, write_origin
 
@@ -54,12 +56,13 @@ class Pulled:
 class Goal:
     """Where to bring things: `folder` for whatever comes (None: the Hub's cache, or the library), `shelf` the library.
 
-    `ready` says that only a GGUF will do.
+    `ready` says that only a GGUF will do, `force` that other files of the same names may be replaced.
     """
 
     shelf: Path
     folder: Path | None = None
     ready: bool = False
+    force: bool = False
 
 
 def parse_asked(source: str) -> Asked:
@@ -96,21 +99,21 @@ def pull(asked: Asked, goal: Goal, options: FetchOptions | None = None, patience
         return Pulled(repo_id, commit, _to_cache(asked.place, commit, wanted, options, patience))
     make_folder(goal.folder)
     addressed = ((Address(repo_id, commit, name), listed) for name, listed in wanted.items())
-    fetch_files([Wanted(a, f, goal.folder.joinpath(*a.file.split("/"))) for a, f in addressed], options, patience)
+    found = [Wanted(a, f, goal.folder.joinpath(*a.file.split("/"))) for a, f in addressed]
+    fetch_files(found, options, patience, replace=goal.force)
     return Pulled(repo_id, commit, goal.folder)
 
 
 def header_of(asked: Asked, patience: Patience | None = None) -> GGUFFile:
-    """The header of a ready file (of a model in parts: the first), read over the network; raises ConvertError."""
+    """The header of a ready file, of a model in parts all of them as one, over the network. Raises NemotronError."""
     patience = patience or Patience.from_environment()
     repo_id = asked.place.repo_id or ""
     commit, files = hub.look_up(asked.place, patience, folders=True)
-    name = choose(repo_id, files, asked.kind).parts[0]
-    source = RemoteFile(Address(repo_id, commit, name), files[name], patience)
-    try:
-        return read_remote_header(source)
-    finally:
-        source.close()
+    parts = []
+    for name in choose(repo_id, files, asked.kind).parts:
+        with closing(RemoteFile(Address(repo_id, commit, name), files[name], patience)) as source:
+            parts.append(check_gguf(source, PurePosixPath(name).name))
+    return whole(parts)
 
 
 def _from_cache(asked: Asked, goal: Goal, options: FetchOptions, error: Interrupted) -> Pulled:
@@ -155,7 +158,12 @@ def _gguf(
     size = "" if offer.size is None else f", {offer.size / 1e9:.3g} GB"
     options.say(f"{asked}: {wanted[0].target.name}{size}")
     fetch_files(
-        wanted, options, patience, sidecars=True, check=lambda source, file: check_gguf(source, file.target.name)
+        wanted,
+        options,
+        patience,
+        sidecars=True,
+        replace=goal.force,
+        check=lambda source, file: check_gguf(source, file.target.name),
     )
     if goal.folder is None:
         write_origin(wanted[0].target, _origin(asked, commit, offer))

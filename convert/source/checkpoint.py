@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Self
 
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.hub.place import open_place, parse_source
 from nemotron_gguf.convert.source.byte_source import INDEX, SINGLE, Files
-from nemotron_gguf.convert.source.fp8_config import HF_QUANT_CONFIG, Scheme, read_scheme
 from nemotron_gguf.convert.source.fp8_scales import with_scales
 from nemotron_gguf.convert.source.json_files import Object, read_object, read_optional
+from nemotron_gguf.convert.source.nvfp4_scales import with_blocks
 from nemotron_gguf.convert.source.safetensors import Shard
+from nemotron_gguf.convert.source.scheme import HF_QUANT_CONFIG, Scheme, read_scheme
 from nemotron_gguf.convert.source.tensor import Tensor
 from nemotron_gguf.models.ggml import GGMLType
 
@@ -49,7 +51,7 @@ class Checkpoint:
         """The storage type that most weights have."""
         counts: Counter[GGMLType] = Counter()
         for tensor in self.tensors.values():
-            counts[tensor.type] += tensor.entry.n_elements
+            counts[tensor.type] += prod(tensor.shape)
         return counts.most_common(1)[0][0]
 
     def identity(self) -> list[dict[str, object]]:
@@ -101,7 +103,7 @@ def open_checkpoint(
     scheme = read_scheme(config, read_optional(folder / HF_QUANT_CONFIG), files.name)
     shards, tensors = _open_weights(folder, files)
     try:
-        scaled = with_scales(tensors, scheme)
+        scaled = with_scales(with_blocks(tensors, scheme), scheme)
     except BaseException:
         for shard in shards.values():
             shard.close()

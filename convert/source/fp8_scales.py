@@ -16,8 +16,8 @@ import numpy as np
 from nemotron_gguf.convert.cast import to_float32
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.source.fp8 import LARGEST, Scales, check_scales
-from nemotron_gguf.convert.source.fp8_config import HF_QUANT_CONFIG, Scheme
 from nemotron_gguf.convert.source.safetensors import STORAGE, Entry, TensorRows
+from nemotron_gguf.convert.source.scheme import HF_QUANT_CONFIG, Scheme
 from nemotron_gguf.convert.source.tensor import Tensor
 
 # Endings of a weight's name that make the name of its scale: ModelOpt's and compressed-tensors', and transformers'
@@ -38,7 +38,7 @@ def with_scales(tensors: Mapping[str, Tensor], scheme: Scheme | None) -> dict[st
     """The tensors with 8-bit floats bound to their scales, and without scales that nothing else needs.
 
     Raises ConvertError, in one line, for a scale that is missing, of another shape or type than fits, or no positive
-    number, and for weights in fewer bits than eight.
+    number, and for scales in 8 bits of what is not NVFP4.
     """
     weights = {name: tensor for name, tensor in tensors.items() if tensor.entry.dtype in LARGEST}
     scales = {name: _scale_name(name, tensors) for name in weights if not name.endswith(SUFFIXES)}
@@ -58,12 +58,11 @@ def with_scales(tensors: Mapping[str, Tensor], scheme: Scheme | None) -> dict[st
 
 
 def _packed(name: str, tensors: Mapping[str, Tensor]) -> ConvertError:
-    """A scale in 8-bit floats itself, which is that of blocks in 4 bits."""
+    """A scale in 8-bit floats itself, of what is not NVFP4."""
     weight = tensors.get(name.removesuffix("_inv").removesuffix("_scale"))
     packed = f"{weight.entry.name} of dtype {weight.entry.dtype}" if weight else "no tensor that is here"
     return ConvertError(
-        f"{name} in 8 bits scales {packed}: weights packed in 4 bits (NVFP4) are not read;"
-        " convert from the BF16 or FP8 checkpoint"
+        f"{name} in 8 bits scales {packed}: such weights are not read; convert from the BF16 or FP8 checkpoint"
     )
 
 

@@ -1,4 +1,4 @@
-"""Row sources made of other row sources."""
+"""Row sources made of other row sources, and of none."""
 
 from __future__ import annotations
 
@@ -49,3 +49,16 @@ class InterleavedHeads:
         wanted = rows - place + place // 2 + place % 2 * (self.head_dim // 2)
         taken: Rows = self.source.read(low, high)[wanted - low]
         return taken
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """Rows that no checkpoint has: what a model does without, and llama.cpp does not."""
+
+    n_rows: int
+    n_per_row: int
+    type: GGMLType = GGMLType.F32
+
+    def read(self, first: int, last: int) -> Rows:
+        """Rows `first` up to `last`, all zero."""
+        return np.zeros((last - first, self.type.row_bytes(self.n_per_row)), np.uint8)

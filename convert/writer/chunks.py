@@ -22,14 +22,15 @@ class Wanted:
     offset: int
 
     def span(self, first: int, last: int) -> tuple[int, int]:
-        """Offset and size, in bytes, of rows `first` up to `last` in the file."""
+        """Offset and size, in bytes, that rows `first` up to `last` of the source have in the file."""
         row_bytes = self.plan.type.row_bytes(self.plan.n_per_row)
-        return self.offset + first * row_bytes, (last - first) * row_bytes
+        begin, end = self.plan.place(first), self.plan.place(last)
+        return self.offset + begin * row_bytes, (end - begin) * row_bytes
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows `first` up to `last` of a tensor; `number` is its place among all chunks of the run."""
+    """Rows `first` up to `last` of a tensor's sources; `number` is its place among all chunks of the run."""
 
     number: int
     first: int
@@ -70,7 +71,7 @@ def chunks_of(plans: Sequence[FilePlan]) -> Iterator[Chunk]:
     for wanted in map(tuple, by_name.values()):  # shared by the chunks of a tensor, of which there may be thousands
         tensor = wanted[0].plan
         assert all(other.plan.sources == tensor.sources for other in wanted), tensor.name
-        for first, last in _cuts(tensor.sources, max(1, READ_WEIGHTS // tensor.n_per_row)):
+        for first, last in _cuts(tensor.sources, max(1, READ_WEIGHTS // tensor.sources[0].n_per_row)):
             yield Chunk(number, first, last, wanted)
             number += 1
 

@@ -11,16 +11,19 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from nemotron_gguf.convert.cast import to_float32
+from nemotron_gguf.convert.cast import PLAIN, to_float32
 from nemotron_gguf.convert.errors import ConvertError, Interrupted
 from nemotron_gguf.convert.plan import Rows
+from nemotron_gguf.convert.widths.resize import Resize
 from nemotron_gguf.convert.writer.chunks import Chunk, Wanted, chunks_of
 from nemotron_gguf.convert.writer.digest import sidecar_path, write_sidecar
 from nemotron_gguf.convert.writer.earlier import find, frame, percent, still_good
@@ -29,7 +32,7 @@ from nemotron_gguf.convert.writer.lock import Lock
 from nemotron_gguf.convert.writer.options import Progress, WriteOptions
 from nemotron_gguf.convert.writer.part_file import PartFile, as_bytes, sync_folder
 from nemotron_gguf.convert.writer.pipeline import Pipeline, StoppedError
-from nemotron_gguf.convert.writer.read_back import read_back
+from nemotron_gguf.convert.writer.read_back import ReadBack
 from nemotron_gguf.convert.writer.targets import Output, check_taken, check_targets
 from nemotron_gguf.convert.writer.threads import Beside
 from nemotron_gguf.models.errors import NemotronError
@@ -81,8 +84,9 @@ class Run:
         try:
             self._open(found)
             if self.state.sealed is None:
-                self._write()
-                self._seal(self._verify() if self.options.verify else (None,) * len(self.parts))
+                reading = self._reading() if self.options.verify else None
+                self._write(reading)
+                self._seal(self._verify(reading) if reading else (None,) * len(self.parts))
             self._name()
         except BaseException as error:
             fails_again = isinstance(error, NemotronError) and not isinstance(error, Interrupted)
@@ -123,7 +127,7 @@ class Run:
         """What an earlier run finished, and perhaps named in part, if it still is what it was; else what is left."""
         assert found.sealed is not None
         if all(part.open_finished() for part in self.parts):
-            digests, bad = self._read_back(found.done, "checking")
+            digests, bad = self._reading().finish(found.done, self._report("checking"))
             if not bad:
                 self.options.say("going on where an earlier run ended, at 100 %")
                 return State(found.done, digests if self.options.verify else found.sealed)
@@ -134,16 +138,15 @@ class Run:
         check_taken(self.outputs, self.options.force)
         return None
 
-    def _read_back(self, sums: Mapping[int, Checksums], phase: str) -> tuple[tuple[str, ...], set[int]]:
-        headers = [output.plan.header.data for output in self.outputs]
-        return read_back(self.parts, headers, self.chunks, sums, self._report(phase))
+    def _reading(self) -> ReadBack:
+        return ReadBack(self.parts, [output.plan.header.data for output in self.outputs], self.chunks)
 
     def _report(self, phase: str) -> Callable[[int, int], None]:
         sizes = tuple(part.size for part in self.parts)
         return lambda done, total: self.options.report(Progress(phase, done, total, "", sizes))
 
-    def _write(self) -> None:
-        """Read, encode and write every chunk that is missing; note what is done as it gets to the disk."""
+    def _write(self, reading: ReadBack | None) -> None:
+        """Read, encode and write every chunk that is missing, and read back what has got to the disk meanwhile."""
         todo = [chunk for chunk in self.chunks if chunk.number not in self.state.done]
         total, written = sum(chunk.source_bytes for chunk in self.chunks), [0] * len(self.parts)
         done = total - sum(chunk.source_bytes for chunk in todo)
@@ -162,7 +165,7 @@ class Run:
                 _count(chunk, written)
                 self.options.report(Progress("writing", done, total, chunk.tensor.name, tuple(written)))
                 if flusher.is_free() and time.monotonic() >= due:
-                    flusher.start(self._flush)
+                    flusher.start(partial(self._flush, reading))
                     due = time.monotonic() + FLUSH_SECONDS
             flusher.finish()
         self._flush()
@@ -170,7 +173,8 @@ class Run:
     def _encode(self, chunk: Chunk, rows: Rows, stop: Event) -> Checksums:
         """Encode and write a chunk for every file that wants it; returns the checksum of each."""
         checksums = [0] * len(chunk.wanted)
-        kind, step = chunk.tensor.sources[0].type, max(1, ENCODE_WEIGHTS // chunk.tensor.n_per_row)
+        source = chunk.tensor.sources[0]
+        kind, step = source.type, max(1, ENCODE_WEIGHTS // source.n_per_row)
         for first in range(chunk.first, chunk.last, step):
             if stop.is_set():
                 raise StoppedError
@@ -179,11 +183,12 @@ class Run:
             for index, wanted in enumerate(chunk.wanted):
                 encoded = encode(wanted, some, kind, first)
                 checksums[index] = zlib.crc32(encoded.data, checksums[index])
-                self.parts[wanted.file].write(encoded, wanted.span(first, last)[0])
+                if len(encoded):
+                    self.parts[wanted.file].write(encoded, wanted.span(first, last)[0])
         return tuple(checksums)
 
-    def _flush(self) -> None:
-        """Bring what is written to the disk, then say so in the journal: in this order."""
+    def _flush(self, reading: ReadBack | None = None) -> None:
+        """Bring what is written to the disk, then say so in the journal, in this order; then some may be read back."""
         if self.journal is None or not self.journal.is_open:
             return
         done = dict(self.fresh)  # chunks finished meanwhile wait for the next time
@@ -196,13 +201,15 @@ class Run:
         for number, checksums in done.items():
             self.state.done[number] = checksums
             del self.fresh[number]
+        if reading:
+            reading.advance(self.state.done)
 
-    def _verify(self) -> tuple[str, ...]:
+    def _verify(self, reading: ReadBack) -> tuple[str, ...]:
         """Read back all outputs; returns the SHA-256 of each. Raises Interrupted where one is not what was written."""
         for part in self.parts:
             part.flush()
         sums = self.state.done | self.fresh
-        digests, bad = self._read_back(sums, "verifying")
+        digests, bad = reading.finish(sums, self._report("verifying"))
         if bad:
             self.state.done = {number: value for number, value in sums.items() if number not in bad}
             if self.journal:
@@ -282,11 +289,23 @@ def _count(chunk: Chunk, written: list[int]) -> None:
 
 
 def encode(wanted: Wanted, rows: Rows, kind: GGMLType, first: int) -> Rows:
-    """Rows as a file wants them; `first` is the place of the first one in the tensor."""
+    """Rows as a file wants them; `first` is the place of the first one in the sources of the tensor."""
     plan = wanted.plan
     if plan.transform is not None:
         values = np.ascontiguousarray(plan.transform(to_float32(rows, kind)), dtype=np.float32)
         rows, kind = values.view(np.uint8), GGMLType.F32
-    encoded = plan.encoder.encode(rows, kind, plan.n_per_row, first)
+    if plan.resize is not None:
+        rows, kind = resized(plan.resize, rows, kind, first)
+        if not len(rows):  # every one of them was trimmed away
+            return np.empty((0, plan.type.row_bytes(plan.n_per_row)), np.uint8)
+    encoded = plan.encoder.encode(rows, kind, plan.n_per_row, plan.place(first))
     assert encoded.shape == (len(rows), plan.type.row_bytes(plan.n_per_row)), plan.name
     return np.ascontiguousarray(encoded)
+
+
+def resized(resize: Resize, rows: Rows, kind: GGMLType, first: int) -> tuple[Rows, GGMLType]:
+    """Rows of a source with their new places and widths; scaled ones come as F32, others as they were."""
+    if resize.scale != 1:
+        rows, kind = (to_float32(rows, kind) * np.float32(resize.scale)).view(np.uint8), GGMLType.F32
+    numbers: npt.NDArray[np.generic] = rows.view(str(PLAIN[kind]))
+    return resize.apply(numbers, first).view(np.uint8), kind

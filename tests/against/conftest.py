@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 VARIABLE = "NEMOTRON_LLAMA_CPP_SOURCE"
-WANTED = ("conversion/", "gguf-py/", "convert_hf_to_gguf.py")
+WANTED = ("conversion/", "gguf-py/", "convert_hf_to_gguf.py", "models/ggml-vocab-", "models/templates/")
 DRIVER = Path(__file__).with_name("llama_convert.py")
 
 
@@ -28,7 +28,7 @@ def llama_cpp_source() -> Path:
         return named
     release = version("llama-cpp-python").partition("+")[0]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemotron-gguf"
-    folder = home / f"llama.cpp-{release}"
+    folder = home / f"llama.cpp-{release}-source"
     if not folder.joinpath("convert_hf_to_gguf.py").is_file():
         home.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=home, prefix="llama.cpp-") as scratch:

@@ -48,6 +48,10 @@ every_file = pytest.mark.parametrize("pair", [(name, outtype) for name in KINDS 
 @every_file
 def test_every_tensor_is_the_same_to_the_byte(pair: tuple[GGUFFile, GGUFFile]) -> None:
     ours, theirs = ({tensor.name: tensor for tensor in file.tensors} for file in pair)
+    if not any(name.endswith("ssm_conv1d.bias") for name in theirs):  # then llama.cpp dies of their file
+        added = [name for name in ours if name.endswith("ssm_conv1d.bias")]
+        assert added
+        assert not any(any(data(pair[0], ours.pop(name))) for name in added), "zeros change nothing"
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         assert (tensor.shape, tensor.type) == (theirs[name].shape, theirs[name].type), name

@@ -217,7 +217,8 @@ def test_a_file_is_that_of_the_reference(
 ) -> None:
     folder, _ = pairs.get(name)
     ours, reference = convert(folder, outtype, tmp_path / "ours.gguf"), read_gguf(theirs[folder, outtype])
-    assert not different(ours, reference)
+    added = "ssm_conv1d.bias" if STYLES[name].kind == "moe-f16" else "nothing"  # zeros, see test_against_converter
+    assert not [tensor for tensor in different(ours, reference) if not tensor.endswith(added)]
     keys = dict(ours.metadata)
     assert keys.pop(PRECISION).plain() == ("F8_E5M2" if name == "fp8-e5m2" else "F8_E4M3")
     context = f"{ours.architecture}.context_length"  # ours is what the model supports

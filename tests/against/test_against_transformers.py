@@ -20,7 +20,7 @@ Logits = npt.NDArray[np.float64]
 N_TOKENS = 64
 
 
-@pytest.mark.parametrize("kind", ["moe", "latent", "dense"])
+@pytest.mark.parametrize("kind", ["moe", "latent", "dense", "moe-f16"])
 def test_the_file_predicts_what_the_checkpoint_predicts(kind: str, checkpoints: Checkpoints, tmp_path: Path) -> None:
     folder = checkpoints.get(kind)
     tokens = np.random.default_rng(0).integers(8, 400, N_TOKENS).tolist()

@@ -132,7 +132,7 @@ CASES: dict[str, tuple[Attack, str]] = {
     "another architecture": (config(architectures=["LlamaForCausalLM"]), "expected NemotronHForCausalLM"),
     "architectures a number": (config(architectures=7, model_type=None), "expected NemotronHForCausalLM"),
     "remote code only": (config(architectures=["Evil"], auto_map={"AutoConfig": "evil.Evil"}), "'Evil'"),
-    "quantized": (config(quantization_config={"quant_algo": "NVFP4"}), "quantized checkpoint (NVFP4)"),
+    "quantized": (config(quantization_config={"quant_algo": "W4A8_AWQ"}), "quantized checkpoint (W4A8_AWQ)"),
     "no layer pattern": (config(hybrid_override_pattern=...), "lacks hybrid_override_pattern"),
     "unknown layer letter": (config(hybrid_override_pattern="MEXEM*ME"), "'X' at layer 2"),
     "unknown layer word": (config(layers_block_type=["rnn"] * 8), "'rnn' at layer 0"),

@@ -85,24 +85,24 @@ REFUSED: dict[str, tuple[Mapping[str, torch.Tensor], object, object, str]] = {
     "a weight that is empty": (
         {"x.weight": torch.zeros(40, 0).to(E4M3), "x.weight_scale": torch.ones(40)}, MODELOPT, None, "holds nothing"
     ),
-    "NVFP4 behind an FP8 config": (
-        {"x.weight": torch.zeros(40, 48, dtype=torch.uint8), "x.weight_scale": torch.zeros(40, 6).to(E4M3)},
-        MODELOPT, None,
-        r"x.weight_scale in 8 bits scales x.weight of dtype U8: weights packed in 4 bits \(NVFP4\) are not read",
+    "4 bits in words of 32": (
+        {"x.weight": torch.zeros(40, 12, dtype=torch.int32), "x.weight_scale": torch.zeros(40, 6).to(E4M3)},
+        MODELOPT, None, "x.weight_scale in 8 bits scales x.weight of dtype I32: such weights are not read",
     ),
     "an 8-bit scale of nothing": (
         {"x.weight_scale": torch.zeros(40, 6).to(E4M3)}, MODELOPT, None, "scales no tensor that is here"
     ),
     # what the config says
-    "NVFP4": (with_scale(1.0), {"quant_method": "modelopt", "quant_algo": "NVFP4"}, None, r"checkpoint \(NVFP4\)"),
-    "NVFP4 in the other file": (
-        with_scale(1.0), None, {"quantization": {"quant_algo": "NVFP4"}}, r"checkpoint \(NVFP4\), which is not read;"
+    "AWQ": (with_scale(1.0), {"quant_algo": "NVFP4_AWQ"}, None, r"checkpoint \(NVFP4_AWQ\)"),
+    "AWQ in the other file": (
+        with_scale(1.0), None, {"quantization": {"quant_algo": "NVFP4_AWQ"}},
+        r"checkpoint \(NVFP4_AWQ\), which is not read;",
     ),
-    "NVFP4 in one layer": (
+    "AWQ in one layer": (
         with_scale(1.0),
         {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": {
-            "a": {"quant_algo": "FP8"}, "b": {"quant_algo": "NVFP4"}}},
-        None, r"\(NVFP4 in 'b'\)",
+            "a": {"quant_algo": "FP8"}, "b": {"quant_algo": "NVFP4_AWQ"}}},
+        None, r"\(NVFP4_AWQ in 'b'\)",
     ),
     "mixed, nobody knows how": (with_scale(1.0), {"quant_algo": "MIXED_PRECISION"}, None, r"\(MIXED_PRECISION\)"),
     "two algorithms": (

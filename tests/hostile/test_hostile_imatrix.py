@@ -68,6 +68,8 @@ CASES = {
     "counts without sums": gguf_bytes(KEYS, {**TENSORS, "b.weight.counts": np.ones((1, 1))}),
     "half precision": gguf_bytes(KEYS, TENSORS, GGMLType.F16),
     "three counts for eight sums": gguf_bytes(KEYS, changed("a.weight.counts", np.ones((3, 1)))),
+    "no counts": gguf_bytes(KEYS, changed("a.weight.counts", np.ones((0, 1)))),
+    "no sums": gguf_bytes(KEYS, changed("a.weight.in_sum2", np.ones((0, 4)))),
     "more counts than sums": gguf_bytes(KEYS, changed("a.weight.counts", np.ones((16, 1)))),
     "sum is NaN": gguf_bytes(KEYS, changed("a.weight.in_sum2", [[1, 2, 3, np.nan], [1, 2, 3, 4]])),
     "sum is infinite": gguf_bytes(KEYS, changed("a.weight.in_sum2", [[1, 2, 3, 4], [1, -np.inf, 3, 4]])),

@@ -29,6 +29,8 @@ from nemotron_gguf.convert.cast import Cast, to_bf16
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.plan import Rows, TensorPlan
 from nemotron_gguf.convert.writer import chunks, run
+from nemotron_gguf.convert.writer.journal import Checksums
+from nemotron_gguf.convert.writer.read_back import Count, ReadBack
 from nemotron_gguf.convert.writer.split import split_path, split_plan
 from nemotron_gguf.convert.writer.write import Output, WriteOptions, write_files
 from nemotron_gguf.models.demo import CHECKPOINT
@@ -146,17 +148,21 @@ def tune(request: Request) -> None:
         vars(run)["_version"] = lambda _: request.version
     if request.flip:
         name, offset = request.flip
-        real = vars(run)["read_back"]
 
-        def flipped(*args: Any) -> Any:
-            with Path(request.folder, name).open("r+b") as file:
-                file.seek(offset)
-                byte = file.read(1)[0] ^ 16
-                file.seek(offset)
-                file.write(bytes([byte]))
-            return real(*args)
+        class Flipped(ReadBack):
+            """Reads nothing before all is written; then a bit has changed."""
 
-        vars(run)["read_back"] = flipped
+            def advance(self, sums: Mapping[int, Checksums], count: Count | None = None) -> None:
+                if count is None:
+                    return
+                with Path(request.folder, name).open("r+b") as file:
+                    file.seek(offset)
+                    byte = file.read(1)[0] ^ 16
+                    file.seek(offset)
+                    file.write(bytes([byte]))
+                super().advance(sums, count)
+
+        vars(run)["ReadBack"] = Flipped
 
 
 def run_child(request: Request, share: mmap) -> dict[str, Any]:

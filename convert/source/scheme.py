@@ -1,19 +1,22 @@
 """What a checkpoint says of how its weights were quantized: which ways are read here, and which are refused.
 
-ModelOpt (NVIDIA's `-FP8` repositories) writes `quantization_config` into config.json, hf_quant_config.json beside it,
-or both; compressed-tensors and the block-wise FP8 of transformers write the first alone. Which tensor is quantized is
-not taken from here (lists of exclusions have wildcards of several dialects) but from the tensors.
+ModelOpt (NVIDIA's `-FP8` and `-NVFP4` repositories) writes `quantization_config` into config.json,
+hf_quant_config.json beside it, or both; compressed-tensors and the block-wise FP8 of transformers write the first
+alone. Which tensor is quantized is not taken from here (lists of exclusions have wildcards of several dialects) but
+from the tensors.
 
 llama.cpp's converter stops at some of what is read here: compressed-tensors with one scale a tensor, with several
 groups or with scales of activations; `weight_scale` where quant_method is fp8; ModelOpt's FP8_PB_WO, whose scales keep
-the axes inside a block. And it goes on where this stops: it multiplies plain weights by a scale that stands beside
-them, drops a scale of ModelOpt's whose weight is missing, and writes weights and scales that are no numbers.
+the axes inside a block; and compressed-tensors with groups in 8 and in 4 bits. It does not find the algorithm of
+single layers where those are stacked experts. And it goes on where this stops: it multiplies plain weights by a scale
+that stands beside them, drops a scale of ModelOpt's whose weight is missing, and writes weights and scales that are
+no numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from nemotron_gguf.convert.errors import ConvertError
 from nemotron_gguf.convert.fields import MAX_SIZE, brief, wrong
@@ -21,40 +24,54 @@ from nemotron_gguf.convert.source.json_files import Object
 
 HF_QUANT_CONFIG = "hf_quant_config.json"
 
-# ModelOpt's algorithms that leave 8-bit floats and their scales: one a tensor, one a row, one a block of 128 x 128.
-BLOCK_WISE = "FP8_PB_WO"
-ALGORITHMS = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", BLOCK_WISE)
+# ModelOpt's algorithms that leave 8-bit floats and their scales (one a tensor, a row, or a block of 128 x 128), and
+# those that leave 4-bit floats with a scale for every 16, made for activations in 4 bits or in more.
+BLOCK_WISE, WEIGHT_ONLY = "FP8_PB_WO", "W4A16_NVFP4"
+ALGORITHMS = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", BLOCK_WISE, "NVFP4", WEIGHT_ONLY)
 BLOCK = (128, 128)  # of FP8_PB_WO, whose config does not tell
 
 FLOAT_FORMATS = ("float-quantized", "naive-quantized")  # of compressed-tensors; "dense" is not quantized at all
 STRATEGIES = ("tensor", "channel", "block")
+PACKED = "nvfp4-pack-quantized"  # of compressed-tensors
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How the weights were quantized: by what, and the block (rows, columns) of a scale where scales are by blocks."""
+    """How the weights were quantized: by what, and the block (rows, columns) of a scale where scales are by blocks.
+
+    `algorithms` are ModelOpt's by the module that has one, that of the whole checkpoint under the empty name.
+    """
 
     maker: str
     block: tuple[int, int] | None = None
+    algorithms: Mapping[str, str] = field(default_factory=dict)
+
+    def is_weight_only(self, module: str) -> bool:
+        """Whether a module of 4-bit weights was made for activations in more bits: its own word, or that above it."""
+        while module and module not in self.algorithms:
+            module = module.rpartition(".")[0]
+        return self.algorithms.get(module) == WEIGHT_ONLY
 
 
 def read_scheme(config: Object, exported: Object, where: str) -> Scheme | None:
     """The scheme of a checkpoint, None where neither config.json nor hf_quant_config.json (`exported`) tells of one.
 
-    Raises ConvertError for another scheme than 8-bit floats, or one that makes no sense; `where` names the checkpoint.
+    Raises ConvertError for another scheme than floats of 8 or 4 bits, or one that makes no sense; `where` names the
+    checkpoint.
     """
     key = "quantization_config" if config.get("quantization_config") else "compression_config"
     settings = _object(key, config.get(key))
     if not settings and not exported:
         return None
     written = _object(f"{HF_QUANT_CONFIG}'s quantization", exported.get("quantization"))
-    block = BLOCK if BLOCK_WISE in _algorithms(settings, written, where) else None
+    algorithms = _algorithms(settings, written, where)
+    block = BLOCK if BLOCK_WISE in algorithms.values() else None
     method = settings.get("quant_method")
     if method is None or method == "modelopt":
         # every file of ModelOpt's names an algorithm, if only that of the cache
         if not {"quant_algo", "kv_cache_quant_algo", "quantized_layers"} & (settings.keys() | written.keys()):
             raise _refused(where, HF_QUANT_CONFIG if exported else key)
-        return Scheme("ModelOpt", block)
+        return Scheme("ModelOpt", block, algorithms)
     if method == "compressed-tensors":
         return Scheme("compressed-tensors", _compressed_block(settings, where))
     if method == "fp8":
@@ -76,13 +93,13 @@ def _refused(where: str, what: str) -> ConvertError:
     )
 
 
-def _algorithms(settings: Object, written: Object, where: str) -> set[str]:
-    """ModelOpt's algorithms, all of which are read here; ConvertError names the first that is not."""
-    found: set[str] = set()
+def _algorithms(settings: Object, written: Object, where: str) -> dict[str, str]:
+    """ModelOpt's algorithms by module, all of which are read here; ConvertError names the first that is not."""
+    found: dict[str, str] = {}
     for layer, algorithm in (*_named(settings), *_named(written)):
         if algorithm not in ALGORITHMS:
             raise _refused(where, f"{algorithm} in {brief(layer)}" if layer else algorithm)
-        found.add(algorithm)
+        found[layer] = algorithm
     first, second = settings.get("quant_algo"), written.get("quant_algo")
     if first and second and first != second:
         raise ConvertError(
@@ -112,6 +129,9 @@ def _compressed_block(settings: Object, where: str) -> tuple[int, int] | None:
         kind = group.get("format") or default
         if not weights or kind == "dense":
             continue
+        if kind == PACKED:
+            _check_packed(weights, where)
+            continue
         if kind not in FLOAT_FORMATS or weights.get("type") != "float" or weights.get("num_bits") != 8:
             raise _refused(where, f"{kind} of {brief(weights.get('num_bits'))} bits, type {brief(weights.get('type'))}")
         if weights.get("strategy") not in STRATEGIES or weights.get("symmetric") is False:
@@ -125,6 +145,14 @@ def _compressed_block(settings: Object, where: str) -> tuple[int, int] | None:
     if len(blocks) > 1:
         raise _refused(where, f"blocks of {len(blocks)} sizes")
     return next(iter(blocks), None)
+
+
+def _check_packed(weights: Object, where: str) -> None:
+    """Refuse what is called NVFP4 and is not: other bits, or another number of weights for a scale."""
+    found = (weights.get("num_bits"), weights.get("type"), weights.get("group_size"))
+    if found != (4, "float", 16):
+        bits, kind, group = map(brief, found)
+        raise _refused(where, f"{PACKED} of {bits} bits, type {kind}, groups of {group}")
 
 
 def _block(key: str, value: object) -> tuple[int, int] | None:
