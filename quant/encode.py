@@ -12,9 +12,9 @@ import numpy.typing as npt
 from nemotron_gguf.convert.cast import PLAIN
 from nemotron_gguf.convert.plan import Encoder, Rows
 from nemotron_gguf.models.ggml import GGMLType
-from nemotron_gguf.models.imatrix import ImatrixEntry
 from nemotron_gguf.quant.errors import QuantError
 from nemotron_gguf.quant.ggml_base import Numbers, are_sound, as_float32, dequantize_rows, quantize_rows
+from nemotron_gguf.quant.importance import Importance
 from nemotron_gguf.quant.kernels import NotFiniteError
 
 _BITS: dict[GGMLType, type[np.unsignedinteger[Any]]] = {
@@ -69,7 +69,7 @@ class Quantize:
     stored: Encoder
     type: GGMLType
     rows_per_matrix: int
-    importance: ImatrixEntry | None = None
+    importance: Importance | None = None
 
     def encode(self, rows: Rows, source: GGMLType, n_per_row: int, first_row: int) -> Rows:
         """Quantize rows; raises QuantError, naming the tensor, for a NaN or an infinity in it or in the result."""
@@ -77,13 +77,11 @@ class Quantize:
         values = numbers(stored, self.stored.type, n_per_row)
         pieces = [
             self._quantize(values[first:last], first_row + first, weights)
-            for first, last, weights in self._matrices(len(values), n_per_row, first_row)
+            for first, last, weights in self._matrices(len(values), first_row)
         ]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
-    def _matrices(
-        self, n_rows: int, n_per_row: int, first_row: int
-    ) -> Iterator[tuple[int, int, npt.NDArray[np.float32] | None]]:
+    def _matrices(self, n_rows: int, first_row: int) -> Iterator[tuple[int, int, npt.NDArray[np.float32] | None]]:
         """Which rows belong to one expert, and that expert's importance; all rows at once without importance."""
         if self.importance is None:
             yield 0, n_rows, None
@@ -92,7 +90,7 @@ class Quantize:
         while row < n_rows:
             matrix, place = divmod(first_row + row, self.rows_per_matrix)
             last = min(n_rows, row + self.rows_per_matrix - place)
-            yield row, last, self.importance.read(matrix * n_per_row, (matrix + 1) * n_per_row)
+            yield row, last, self.importance.of(matrix)
             row = last
 
     def _quantize(self, values: Numbers, first_row: int, importance: npt.NDArray[np.float32] | None) -> Rows:

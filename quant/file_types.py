@@ -180,8 +180,14 @@ FILE_TYPES = (
 ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 
 
+# No type of llama.cpp's: every tensor stays what it is, but for those that are named.
+AUTO = FileType("auto", -1, T.BF16)
+
+
 def file_type(name: str) -> FileType:
-    """A file type by the name or number that llama-quantize takes; raises QuantError for any other."""
+    """A file type by the name or number that llama-quantize takes, or `auto`; raises QuantError for any other."""
+    if name.lower() == AUTO.name:
+        return AUTO
     wanted = ALIASES.get(name.upper(), name.upper())
     for known in FILE_TYPES:
         if wanted in (known.name, str(known.number)):

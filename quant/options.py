@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
+from nemotron_gguf.convert.widths.change import BLOCK
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.imatrix import Imatrix
+from nemotron_gguf.models.widths import Dimension
 from nemotron_gguf.quant.errors import QuantError
 from nemotron_gguf.quant.file_types import FileType
 from nemotron_gguf.quant.ggml_base import ENCODABLE
+from nemotron_gguf.quant.trimming import Trimming
 
 TensorType = tuple[re.Pattern[str], GGMLType]
 """A pattern that is searched in tensor names, and the type for those that have it."""
+
+Pad: TypeAlias = Literal["auto", "all", "none"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,9 @@ class QuantizeOptions:
     `tensor_types` are tried in order, the first that matches wins; `pure` gives every matrix the file type's base;
     `leave_output_tensor` keeps the output matrix as it is; `allow_requantize` permits sources that are quantized;
     `dry_run` makes missing importance a note instead of an error, for a plan that is looked at and not carried out.
+
+    Of our own: `pad` says which widths become the next multiple of `block`: `none`, `all` that are none, those that
+    make the file smaller (`auto`), or those in a set. `trim` takes neurons out instead, down to a multiple.
     """
 
     type: FileType
@@ -33,6 +42,9 @@ class QuantizeOptions:
     pure: bool = False
     allow_requantize: bool = False
     dry_run: bool = False
+    pad: Pad | frozenset[Dimension] = "none"
+    trim: Trimming | None = None
+    block: int = BLOCK
 
 
 def tensor_type(name: str) -> GGMLType:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from math import prod
+from dataclasses import dataclass, replace
 
 from nemotron_gguf.convert.cast import PLAIN
 from nemotron_gguf.convert.plan import FilePlan, TensorPlan
@@ -16,14 +15,18 @@ from nemotron_gguf.convert.writer.split import without_leading_ones
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_parts import SPLIT_KEYS
 from nemotron_gguf.models.gguf_values import Value, string, u32
-from nemotron_gguf.models.imatrix import Imatrix, ImatrixEntry
+from nemotron_gguf.models.imatrix import Imatrix
+from nemotron_gguf.models.widths import Dimension, padded_from
 from nemotron_gguf.quant.encode import Checked, Quantize
 from nemotron_gguf.quant.errors import QuantError
+from nemotron_gguf.quant.file_types import AUTO
 from nemotron_gguf.quant.ggml_base import NEEDS_IMPORTANCE, can_dequantize
+from nemotron_gguf.quant.importance import Importance, importance_of
 from nemotron_gguf.quant.model import model_of
 from nemotron_gguf.quant.options import QuantizeOptions
-from nemotron_gguf.quant.place import Kind, kind_of, layer_of
-from nemotron_gguf.quant.recipe import Choice, choose, needs_importance
+from nemotron_gguf.quant.place import Kind, kind_of
+from nemotron_gguf.quant.recipe import Choice, choose, fitting, is_quantizable, needs_importance, overruled
+from nemotron_gguf.quant.widths import order, with_widths
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
 MAX_OVERRIDE = 127  # bytes; llama-quantize carries the texts of its keys in a char[128]
@@ -32,29 +35,60 @@ MAX_OVERRIDE = 127  # bytes; llama-quantize carries the texts of its keys in a c
 def plan_quantization(plan: FilePlan, options: QuantizeOptions) -> FilePlan:
     """Choose every tensor's type and compose what makes it; the result's notes are about that choice alone.
 
-    Raises QuantError, before any weight is read, for what cannot be: a source already quantized, importance that is
+    Widths are changed first, as the options say (quant.widths). Raises QuantError, before any weight is read, for what
+    cannot be: a source already quantized, importance that is
     missing where a type needs it or that does not fit the tensor, rows that no type fits.
     """
-    tensors = sorted((without_leading_ones(tensor) for tensor in plan.tensors), key=_order)
+    if options.type is AUTO:
+        return _kept(plan, options)
+    n_notes = len(plan.notes)
+    plan = with_widths(plan, options)
+    tensors = sorted((without_leading_ones(tensor) for tensor in plan.tensors), key=order)
     model = model_of(plan.metadata, (tensor.name for tensor in tensors), has_imatrix=options.imatrix is not None)
     choices = list(choose(((t.name, t.shape, t.type) for t in tensors), model, options))
-    encoded = tuple(_encoded(tensor, choice, options) for tensor, choice in zip(tensors, choices, strict=True))
+    fitted = _Fitted(options.imatrix, padded_from(plan.metadata), any("ffn_latent" in t.name for t in tensors))
+    encoded = tuple(_encoded(tensor, choice, options, fitted) for tensor, choice in zip(tensors, choices, strict=True))
     metadata = _metadata(plan.metadata, options)
-    notes = (*_fallback_notes(tensors, choices, options), *_importance_notes(encoded, options))
+    notes = (*plan.notes[n_notes:], *_fallback_notes(tensors, choices, options), *_importance_notes(encoded, options))
     return FilePlan(metadata, encoded, plan.alignment, notes)
 
 
-def _order(tensor: TensorPlan) -> tuple[int, bytes]:
-    """llama.cpp's order: what belongs to no layer, then layer by layer, each by name."""
-    layer = layer_of(tensor.name)
-    return -1 if layer is None else layer, tensor.name.encode("utf-8", "surrogateescape")
+def _kept(plan: FilePlan, options: QuantizeOptions) -> FilePlan:
+    """The plan as it is, in its order and with its keys, but for the tensors that the options give a type by name."""
+    if options.pad not in ("auto", "none") or options.trim is not None or options.pure:
+        raise QuantError("--type auto keeps tensors and widths as they are; leave out --pad, --trim and --pure")
+    names = [tensor.name for tensor in plan.tensors]
+    model = model_of(plan.metadata, names, has_imatrix=options.imatrix is not None)
+    fitted = _Fitted(options.imatrix, padded_from(plan.metadata), any("ffn_latent" in name for name in names))
+    tensors: list[TensorPlan] = []
+    notes: list[str] = []
+    for tensor in plan.tensors:
+        named = overruled(tensor.name, kind_of(tensor.name), model, options)
+        if named is None or not is_quantizable(tensor.name, tensor.shape, options):
+            named = tensor.type
+        choice = Choice(fitting(tensor.name, named, tensor.n_per_row), named)
+        tensors.append(_encoded(tensor, choice, options, fitted))
+        notes += _fallback_notes([tensor], [choice], options)
+    return replace(plan, tensors=tuple(tensors), notes=tuple(notes))
 
 
-def _encoded(tensor: TensorPlan, choice: Choice, options: QuantizeOptions) -> TensorPlan:
+@dataclass(frozen=True)
+class _Fitted:
+    """An importance matrix for a model that may have been padded earlier, and may have experts in a latent width."""
+
+    imatrix: Imatrix | None
+    padded: Mapping[Dimension, int]
+    latent: bool
+
+    def of(self, tensor: TensorPlan) -> Importance | None:
+        return importance_of(tensor, self.imatrix, self.padded, latent=self.latent)
+
+
+def _encoded(tensor: TensorPlan, choice: Choice, options: QuantizeOptions, fitted: _Fitted) -> TensorPlan:
     if choice.type is tensor.type:
         return replace(tensor, encoder=Checked(tensor.name, tensor.encoder))
     _check_source(tensor, options)
-    importance = _importance(tensor, options.imatrix)
+    importance = fitted.of(tensor)
     if importance is None and not options.dry_run and _needs_importance(tensor, choice.type, options):
         raise QuantError(
             f"tensor {tensor.name} becomes garbage as {choice.type.name} without importance; give an importance"
@@ -77,22 +111,13 @@ def _check_source(tensor: TensorPlan, options: QuantizeOptions) -> None:
             f"tensor {tensor.name} is {tensor.type.name} already, quantizing it again costs quality;"
             " start from an F16, BF16 or F32 file, or pass --allow-requantize"
         )
+    if tensor.type is GGMLType.NVFP4 and kind_of(tensor.name) is Kind.OUTPUT:
+        raise QuantError(
+            f"{tensor.name} is NVFP4 with a scale beside it, which llama.cpp reads for no other type; keep it with"
+            " --leave-output-tensor"
+        )
     if not can_dequantize(tensor.type):
         raise QuantError(f"tensor {tensor.name} is of type {tensor.type.name}, which cannot be read as weights")
-
-
-def _importance(tensor: TensorPlan, imatrix: Imatrix | None) -> ImatrixEntry | None:
-    """What the matrix has for a tensor; a size that does not fit is excused for the embedding only, as in llama.cpp."""
-    entry = imatrix.entries.get(tensor.name) if imatrix else None
-    expected = tensor.n_per_row * prod(tensor.shape[:-2])
-    if entry is None or entry.n_values == expected:
-        return entry
-    if kind_of(tensor.name) is Kind.TOKEN_EMBD:
-        return None
-    raise QuantError(
-        f"the importance matrix has {entry.n_values} values for {tensor.name}, expected {expected};"
-        " it was made for another model"
-    )
 
 
 def _metadata(source: Mapping[str, Value], options: QuantizeOptions) -> dict[str, Value]:

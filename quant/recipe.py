@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nemotron_gguf.models.ggml import GGMLType as T
 from nemotron_gguf.quant.errors import QuantError
-from nemotron_gguf.quant.file_types import FileType
+from nemotron_gguf.quant.file_types import AUTO, FileType
 from nemotron_gguf.quant.options import QuantizeOptions
 from nemotron_gguf.quant.place import FFN, Kind, Model, Place, kind_of, layer_of
 
@@ -97,7 +97,7 @@ def overruled(name: str, kind: Kind, model: Model, options: QuantizeOptions) -> 
     elif kind is Kind.OUTPUT and options.output_tensor_type is not None:
         return options.output_tensor_type
     base = options.type.base
-    if not base.is_quantized:
+    if not base.is_quantized and options.type is not AUTO:
         return base
     if named is not None:
         return named

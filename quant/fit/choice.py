@@ -1,0 +1,289 @@
+"""The choice: of all files that fit a budget the one of least predicted divergence, exact to the byte.
+
+An alternative is the plan of an unquantized file whose widths are as they were, padded or trimmed; each has its own
+options and costs. Within one the solver chooses, between them the least divergence does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from math import inf, prod
+
+from nemotron_gguf.convert.errors import ConvertError
+from nemotron_gguf.convert.plan import FilePlan, TensorPlan
+from nemotron_gguf.convert.widths.change import BLOCK
+from nemotron_gguf.convert.writer.split import without_leading_ones
+from nemotron_gguf.models.ggml import GGMLType
+from nemotron_gguf.models.gguf_writer import pad, tensor_bytes
+from nemotron_gguf.models.imatrix import Imatrix
+from nemotron_gguf.models.widths import Dimension
+from nemotron_gguf.quant.classes import PARTS, Cell, cells_of
+from nemotron_gguf.quant.file_types import FILE_TYPES, FileType, file_type
+from nemotron_gguf.quant.fit.solver import Question, best, undominated
+from nemotron_gguf.quant.fit.types import candidates
+from nemotron_gguf.quant.options import QuantizeOptions
+from nemotron_gguf.quant.plan import plan_quantization
+from nemotron_gguf.quant.recipe import is_quantizable
+from nemotron_gguf.quant.recipe_file import Recipe
+from nemotron_gguf.quant.trimming import Trimming
+from nemotron_gguf.quant.widths import order, paddable, with_widths
+
+Cost = Callable[[str, tuple[int, ...], GGMLType], int]
+"""Bytes that a tensor of a name, a row-major shape and a type takes of a budget."""
+
+_BASES = {GGMLType.Q3_K: "Q3_K_M", GGMLType.IQ3_S: "IQ3_S", GGMLType.IQ2_S: "IQ2_M", GGMLType.IQ2_XS: "IQ2_XS"}
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A file before it is quantized, and what becomes of its widths: which are padded, which lose neurons.
+
+    `lost` is the divergence that trimming costs, beside that of the types.
+    """
+
+    source: FilePlan
+    pad: frozenset[Dimension] = frozenset()
+    trim: Trimming | None = None
+    lost: float = 0.0
+
+    @property
+    def options(self) -> QuantizeOptions:
+        """What every file of this alternative has in common."""
+        return QuantizeOptions(file_type("Q8_0"), pad=self.pad, trim=self.trim, allow_requantize=True, dry_run=True)
+
+    @cached_property
+    def plan(self) -> FilePlan:
+        """The file with its new widths, not quantized."""
+        return with_widths(self.source, self.options)
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorPlan]:
+        """All tensors by name, their shapes as the quantized file has them."""
+        return {tensor.name: without_leading_ones(tensor) for tensor in self.plan.tensors}
+
+    @cached_property
+    def cells(self) -> dict[Cell, tuple[str, ...]]:
+        """The tensors that may be quantized, by cell."""
+        tensors = sorted(self.tensors.values(), key=order)
+        return cells_of(t.name for t in tensors if is_quantizable(t.name, t.shape, self.options))
+
+    @cached_property
+    def shares(self) -> dict[Cell, float]:
+        """Each cell's part of all weights that may be quantized, 0 to 1."""
+        weights = {cell: sum(prod(self.tensors[name].shape) for name in names) for cell, names in self.cells.items()}
+        return {cell: count / sum(weights.values()) for cell, count in weights.items()}
+
+
+def alternatives(source: FilePlan, trim: Trimming | None = None) -> list[Alternative]:
+    """Every set of widths that may be padded or, where neurons were chosen, trimmed; the unchanged file first."""
+    try:
+        can_pad = paddable(source, BLOCK)
+    except ConvertError:  # a model whose widths are not known
+        return [Alternative(source)]
+    can_trim = trim.dimensions if trim else frozenset()
+    ways = [
+        [None, "pad", *(["trim"] if dimension in can_trim else [])] for dimension in Dimension if dimension in can_pad
+    ]
+    dimensions = [dimension for dimension in Dimension if dimension in can_pad]
+    found = []
+    for chosen in product(*ways):
+        named = list(zip(dimensions, chosen, strict=True))
+        less = frozenset(dimension for dimension, way in named if way == "trim")
+        some = replace(trim, dimensions=less) if trim and less else None
+        found.append(Alternative(source, frozenset(d for d, way in named if way == "pad"), some))
+    return found
+
+
+@dataclass(frozen=True)
+class Option:
+    """A type for a cell: what it takes of the file and of the budget, and the divergence predicted."""
+
+    type: GGMLType
+    nbytes: int
+    cost: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A type for every cell of an alternative; `nbytes` of the file, `cost` of the budget, `loss` as predicted."""
+
+    alternative: Alternative
+    types: Mapping[Cell, GGMLType]
+    nbytes: int
+    cost: int
+    loss: float
+
+    @cached_property
+    def base(self) -> FileType:
+        """The file type that a reader is told: that of most weights."""
+        weights: Counter[GGMLType] = Counter()
+        for cell, kind in self.types.items():
+            tensors = (self.alternative.tensors[name] for name in self.alternative.cells[cell])
+            weights[kind] += sum(tensor.n_rows * tensor.n_per_row for tensor in tensors)
+        return base_of(kind for kind, _ in weights.most_common())
+
+    def recipe(
+        self, name: str, importance: Mapping[str, str | int | float], about: Mapping[str, str | int | float]
+    ) -> Recipe:
+        """The choice as a recipe; a class with one type has it in all parts, those that this model lacks too."""
+        types = dict(self.types)
+        for name_of_class in {cell.name for cell in types}:
+            kinds = {kind for cell, kind in self.types.items() if cell.name == name_of_class}
+            if len(kinds) == 1:
+                types |= dict.fromkeys((Cell(name_of_class, part) for part in PARTS), *kinds)
+        padded, trimmed = self.alternative.pad, self.alternative.trim
+        less = trimmed.dimensions if trimmed else frozenset()
+        pad = tuple(d.value for d in Dimension if d in padded)
+        trim = tuple(d.value for d in Dimension if d in less)
+        return Recipe(name, self.base, types, (), pad, trim, importance, about)
+
+
+def base_of(kinds: Iterable[GGMLType]) -> FileType:
+    """The file type that stands for the first of some types that one stands for."""
+    for kind in kinds:
+        if kind in _BASES:
+            return file_type(_BASES[kind])
+        for known in FILE_TYPES:
+            if known.base is kind and kind.is_quantized:
+                return known
+    return file_type("Q8_0")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An alternative with all that its cells may be, and what is the same whatever they are."""
+
+    alternative: Alternative
+    options: Mapping[Cell, tuple[Option, ...]]
+    rest_nbytes: int
+    rest_cost: int
+
+    @cached_property
+    def _items(self) -> list[list[tuple[int, float]]]:
+        return [[(option.cost, option.loss) for option in options] for options in self.options.values()]
+
+    @cached_property
+    def _question(self) -> Question:
+        return Question(self._items)
+
+    def best(self, budget: int, known: float = inf) -> Choice | None:
+        """The choice of least loss whose cost is within the budget; None where there is none, or none below `known`."""
+        numbers = self._question.best(budget - self.rest_cost, known - self.alternative.lost)
+        if numbers is None:
+            return None
+        return self.choice(numbers)
+
+    def choice(self, numbers: Sequence[int]) -> Choice:
+        """The choice of one option, by its number, for each cell."""
+        taken = {cell: options[n] for (cell, options), n in zip(self.options.items(), numbers, strict=True)}
+        return Choice(
+            self.alternative,
+            {cell: option.type for cell, option in taken.items()},
+            self.rest_nbytes + sum(option.nbytes for option in taken.values()),
+            self.rest_cost + sum(option.cost for option in taken.values()),
+            self.alternative.lost + sum(option.loss for option in taken.values()),
+        )
+
+    def neighbours(self, choice: Choice, budget: int, count: int) -> list[Choice]:
+        """The best choices within the budget that give one cell another type, the best first."""
+        found = []
+        for number, (cell, options) in enumerate(self.options.items()):
+            items = list(self._items)
+            others = [index for index, option in enumerate(options) if option.type is not choice.types[cell]]
+            items[number] = [items[number][index] for index in others]
+            numbers = best(items, budget - self.rest_cost) if others else None
+            if numbers is not None:
+                found.append(self.choice([*numbers[:number], others[numbers[number]], *numbers[number + 1 :]]))
+        distinct = {tuple(one.types.values()): one for one in sorted(found, key=lambda one: (one.loss, one.cost))}
+        return list(distinct.values())[:count]
+
+    @property
+    def least(self) -> int:
+        """What the cheapest choice costs."""
+        return self.rest_cost + sum(min(o.cost for o in options) for options in self.options.values())
+
+    @property
+    def most(self) -> int:
+        """What the choice of least loss costs."""
+        return self.rest_cost + sum(
+            min(options, key=lambda o: (o.loss, o.cost)).cost for options in self.options.values()
+        )
+
+
+def problem_of(
+    alternative: Alternative,
+    loss: Callable[[Cell, GGMLType], float],
+    imatrix: Imatrix | None,
+    cost: Cost | None = None,
+    beside: int = 0,
+) -> Problem:
+    """All that an alternative may be. `loss` predicts a cell's divergence; `cost` is the size of the file if not given.
+
+    `beside` is what the budget has to pay besides, such as the context.
+
+    Types that no row of a cell fits are left out, and of the others those that cost as much and lose more.
+    """
+    tensors, alignment = alternative.tensors, alternative.plan.alignment
+    parts: defaultdict[str, float] = defaultdict(float)
+    for cell, share in alternative.shares.items():
+        parts[cell.name] += share
+    found: dict[Cell, tuple[Option, ...]] = {}
+    for cell, names in alternative.cells.items():
+        members = [tensors[name] for name in names]
+        kinds = candidates(cell.name, members[0].type, parts[cell.name], has_imatrix=imatrix is not None)
+        fitting = [kind for kind in kinds if all(tensor.n_per_row % kind.block_size == 0 for tensor in members)]
+        options = [
+            Option(
+                kind,
+                nbytes := sum(pad(tensor_bytes(tensor.shape, kind), alignment) for tensor in members),
+                nbytes if cost is None else sum(cost(tensor.name, tensor.shape, kind) for tensor in members),
+                loss(cell, kind),
+            )
+            for kind in fitting
+        ]
+        if not any(option.cost for option in options):  # what costs nothing need not be larger than it helps
+            options = [option for option in options if option.type.is_quantized] or options
+        found[cell] = tuple(options[index] for index in undominated([(o.cost, o.loss) for o in options]))
+    first = {cell: options[0].type for cell, options in found.items()}
+    whole = planned(alternative, first, imatrix)
+    rest = whole.header.file_size - sum(options[0].nbytes for options in found.values())
+    inside = {name for names in alternative.cells.values() for name in names}
+    outside = [tensor for tensor in whole.tensors if tensor.name not in inside]
+    rest_cost = rest if cost is None else sum(cost(t.name, t.shape, t.type) for t in outside)
+    return Problem(alternative, found, rest, rest_cost + beside)
+
+
+def planned(alternative: Alternative, types: Mapping[Cell, GGMLType], imatrix: Imatrix | None) -> FilePlan:
+    """The plan of the file of a choice, for its sizes: missing importance is no error here."""
+    patterns = Recipe("", alternative.options.type, types).tensor_types(
+        name for names in alternative.cells.values() for name in names
+    )
+    options = replace(alternative.options, imatrix=imatrix, tensor_types=patterns)
+    return plan_quantization(alternative.source, options)
+
+
+def choose(problems: Sequence[Problem], budget: int) -> Choice | None:
+    """The best of all alternatives; of equal ones the smallest file, and of those the first."""
+    found: Choice | None = None
+    for problem in problems:
+        other = problem.best(budget, found.loss if found else inf)
+        if other and (found is None or (other.loss, other.cost) < (found.loss, found.cost)):
+            found = other
+    return found
+
+
+def frontier(problems: Sequence[Problem], steps: int) -> list[Choice]:
+    """The best choices from the least budget to the one beyond which nothing is gained, in `steps` equal factors."""
+    low, high = min(problem.least for problem in problems), max(problem.most for problem in problems)
+    budgets = [round(low * (high / low) ** (step / (steps - 1))) for step in range(steps)]
+    found: list[Choice] = []
+    for budget in budgets:
+        choice = choose(problems, budget)
+        if choice is not None and (not found or choice.loss < found[-1].loss):
+            found.append(choice)
+    return found
