@@ -1,26 +1,53 @@
 """From a GGUF file to tokens, messages and answers."""
 
-from nemotron_gguf.runner.conversation import Conversation, Done, Event, Timings, Usage
-from nemotron_gguf.runner.engine import Engine
-from nemotron_gguf.runner.errors import EngineBusyError, RunnerError
-from nemotron_gguf.runner.library import Device, DeviceKind, devices, library
-from nemotron_gguf.runner.model import ChatModel, open_model
-from nemotron_gguf.runner.preflight import inspect_model
-from nemotron_gguf.runner.reasoning import Answer, Reasoning, ToolCall
-from nemotron_gguf.runner.settings import Sampling, Settings, Setup
-from nemotron_gguf.runner.template import ChatTemplate
+from nemotron_gguf.runner.chat.template import ChatTemplate
+from nemotron_gguf.runner.conversation import Conversation
+from nemotron_gguf.runner.engine.library import Device, DeviceKind
+from nemotron_gguf.runner.errors import (
+    ContextOverflowError,
+    EngineBusyError,
+    EngineDiedError,
+    NoModelError,
+    RunnerError,
+    WishError,
+)
+from nemotron_gguf.runner.events import (
+    Answer,
+    AnyEvent,
+    Done,
+    Drawn,
+    PromptProgress,
+    Reasoning,
+    Timings,
+    ToolCall,
+    TurnsDropped,
+    Usage,
+)
+from nemotron_gguf.runner.model import ChatModel, aopen_model, open_model, set_up
+from nemotron_gguf.runner.preflight.check import check_model, inspect_model
+from nemotron_gguf.runner.process.client import Client
+from nemotron_gguf.runner.process.stream import AnswerStream
+from nemotron_gguf.runner.sampling import Sampling
+from nemotron_gguf.runner.settings import Settings
+from nemotron_gguf.runner.setup import Setup
 
 __all__ = [
     "Answer",
+    "AnswerStream",
+    "AnyEvent",
     "ChatModel",
     "ChatTemplate",
+    "Client",
+    "ContextOverflowError",
     "Conversation",
     "Device",
     "DeviceKind",
     "Done",
-    "Engine",
+    "Drawn",
     "EngineBusyError",
-    "Event",
+    "EngineDiedError",
+    "NoModelError",
+    "PromptProgress",
     "Reasoning",
     "RunnerError",
     "Sampling",
@@ -28,9 +55,12 @@ __all__ = [
     "Setup",
     "Timings",
     "ToolCall",
+    "TurnsDropped",
     "Usage",
-    "devices",
+    "WishError",
+    "aopen_model",
+    "check_model",
     "inspect_model",
-    "library",
     "open_model",
+    "set_up",
 ]

@@ -2,81 +2,70 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from nemotron_gguf.runner.engine import Engine, Progress
-from nemotron_gguf.runner.reasoning import MARKERS, Answer, Reasoning, Splitter, ToolCall, parse_tool_calls
-from nemotron_gguf.runner.settings import Sampling
-from nemotron_gguf.runner.template import ChatTemplate, Message, Tool
-from nemotron_gguf.runner.vocabulary import Detokenizer
+from nemotron_gguf.runner.chat.messages import as_message, drop_oldest
+from nemotron_gguf.runner.chat.template import Message, Tool
+from nemotron_gguf.runner.errors import ContextOverflowError, RunnerError
+from nemotron_gguf.runner.events import Answer, AnyEvent, Done, Reasoning, ToolCall, TurnsDropped
+from nemotron_gguf.runner.in_thread import in_thread
+from nemotron_gguf.runner.sampling import Sampling
 
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of a turn: read, of these already in memory, generated, of these thought."""
-
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    reasoning_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """How long a turn took, in seconds, and what that makes in tokens a second."""
-
-    prompt_seconds: float
-    generation_seconds: float
-    prompt_per_second: float
-    generated_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The end of an answer: why it ended, what it took."""
-
-    finish_reason: Literal["stop", "length", "cancelled", "tool_calls"]
-    usage: Usage
-    timings: Timings
-
-
-Event: TypeAlias = Reasoning | Answer | ToolCall | Done
+if TYPE_CHECKING:
+    from nemotron_gguf.runner.model import ChatModel
+    from nemotron_gguf.runner.process.stream import AnswerStream
 
 
 class Conversation:
-    """Messages with a model, one after the other. Not for several threads, except `stop`."""
+    """Messages with a model, one after the other. Not for several threads, except `stop` and `stop_thinking`.
+
+    What may be set between two turns: `system` (None for none), `tools`, `thinking`, `low_effort`, and `budget`, the
+    tokens it may think: None leaves room for the answer, 0 is as thinking off, a negative number sets no bound.
+    """
 
     def __init__(
         self,
-        engine: Engine,
-        template: ChatTemplate,
+        model: ChatModel,
         *,
         system: str | None = None,
         tools: Sequence[Tool] = (),
         thinking: bool = True,
+        budget: int | None = None,
     ) -> None:
-        self.engine, self.template = engine, template
-        self.system, self.tools, self.thinking = system, tuple(tools), thinking
+        self.model = model
+        self.system, self.tools, self.thinking, self.budget = system, tuple(tools), thinking, budget
+        self.low_effort = False
         self.messages: list[dict[str, Any]] = []
-        self._stopped = threading.Event()  # of the answer under way
+        self.n_dropped = 0  # of the messages, so many are no longer sent: the context is too small
+        self._turn: _Turn | None = None  # the answer under way
+        self._stopped = threading.Event()  # of that answer, also before it has a stream
 
     def add_user(self, text: str) -> None:
-        """Say something."""
+        """Say something. What was said before and got no answer becomes one message with it, as templates want it."""
+        self._settle()
+        last = self.messages[-1] if len(self.messages) > self.n_dropped else {}
+        if last.get("role") == "user" and isinstance(last.get("content"), str):
+            text = f"{self.messages.pop()['content']}\n\n{text}"
         self.messages.append({"role": "user", "content": text})
 
     def add_tool_result(self, text: str) -> None:
         """Give the result of a tool that the model called; several calls are answered in their order."""
+        self._settle()
         self.messages.append({"role": "tool", "content": text})
 
     def clear(self) -> None:
         """Begin anew; the system message stays."""
+        self._settle()
         self.messages.clear()
+        self.n_dropped = 0
 
     def undo(self) -> str:
         """Take back the last user message and what followed it; returns its text, empty where there is none."""
+        self._settle()
+        self.n_dropped = 0
         while self.messages:
             message = self.messages.pop()
             if message["role"] == "user":
@@ -86,84 +75,147 @@ class Conversation:
     def stop(self) -> None:
         """End the answer under way, from any thread; what was said so far stays."""
         self._stopped.set()
+        if self._turn:
+            self._turn.stream.cancel()
 
-    def prompt(self) -> str:
-        """What the model reads before it answers. Raises RunnerError where the template refuses."""
-        system: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
-        return self.template.render([*system, *self.messages], tools=self.tools, thinking=self.thinking)
+    def stop_thinking(self) -> None:
+        """Close the reasoning under way, from any thread; the answer follows."""
+        if self._turn:
+            self._turn.stream.end_thinking()
 
-    def reply(self, *, sampling: Sampling | None = None, max_tokens: int | None = None) -> Iterator[Event]:
+    def send(self, text: str, **options: Any) -> Iterator[AnyEvent]:
+        """Say something, and the events of the answer: `add_user` and `reply` in one."""
+        self.add_user(text)
+        return self.reply(**options)
+
+    def asend(self, text: str, **options: Any) -> AsyncIterator[AnyEvent]:
+        """As `send`, for an event loop."""
+        self.add_user(text)
+        return self.areply(**options)
+
+    def reply(
+        self, *, sampling: Sampling | None = None, max_tokens: int | None = None, stop: Sequence[str] = ()
+    ) -> Iterator[AnyEvent]:
         """The model's answer to the messages so far, as events; the last is Done.
 
-        However it ends, what was said becomes part of the conversation. Raises RunnerError as the engine and the
-        template do; where nothing had been said by then, the messages are as they were.
+        However it ends, what was said becomes part of the conversation. Raises RunnerError as `ChatModel.answer` does;
+        where nothing had been said by then, the messages are as they were.
         """
-        self._stopped = threading.Event()
-        setup, turn, prompt = self.engine.setup, _Turn(), self.prompt()
-        tokens = self.engine.vocabulary.tokenize(prompt)
-        stream = self.engine.generate(
-            tokens,
-            sampling or setup.sampling,
-            max_tokens or setup.max_tokens,
-            progress=turn.progress,
-            cancelled=self._stopped,
-        )
-        splitter, detokenizer = Splitter(prompt), Detokenizer(self.engine.vocabulary, MARKERS)
+        self._stopped.clear()
+        dropped, turn = self._begin(sampling, max_tokens, stop)
         try:
-            for token in stream:
-                turn.n_thought += splitter.thinking
-                yield from turn.collect(splitter.feed(detokenizer.feed(token)))
-            yield from turn.collect(splitter.feed(detokenizer.finish()))
-            yield from turn.collect(splitter.finish())
+            with turn.stream as stream:
+                if dropped:
+                    yield TurnsDropped(dropped)
+                for event in stream:
+                    self._take(turn, event)
+                    yield event
         finally:
-            stream.close()  # type: ignore[attr-defined]  # an iterator by contract, a generator by nature
-            calls = self._remember(turn)
-        yield from calls
-        yield turn.done(bool(calls))
+            self._settle(turn)
 
-    def _remember(self, turn: _Turn) -> tuple[ToolCall, ...]:
-        """Add what was said to the messages; the reasoning beside it, for the template to keep or drop."""
-        if not (turn.thoughts or turn.words):
-            return ()
-        content, calls = parse_tool_calls("".join(turn.words), self.tools)
-        message: dict[str, Any] = {"role": "assistant", "content": content}
-        if turn.thoughts:
-            message["reasoning_content"] = "".join(turn.thoughts)
-        if calls:
-            message["tool_calls"] = [_as_message(call) for call in calls]
-        self.messages.append(message)
-        return calls
-
-
-@dataclass
-class _Turn:
-    """An answer under way."""
-
-    progress: Progress = field(default_factory=Progress)
-    thoughts: list[str] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
-    n_thought: int = 0
-
-    def collect(self, parts: Iterator[Reasoning | Answer]) -> Iterator[Reasoning | Answer]:
-        for part in parts:
-            (self.thoughts if isinstance(part, Reasoning) else self.words).append(part.text)
-            yield part
-
-    def done(self, called: bool) -> Done:
-        """The event that ends the turn; `called` where the model called a tool."""
-        p = self.progress
-        read, reason = p.prompt_tokens - p.cached_tokens, p.finish_reason
-        return Done(
-            "tool_calls" if called and reason == "stop" else reason,
-            Usage(p.prompt_tokens, p.cached_tokens, p.generated_tokens, self.n_thought),
-            Timings(
-                p.prompt_seconds,
-                p.generation_seconds,
-                read / p.prompt_seconds if p.prompt_seconds else 0.0,
-                p.generated_tokens / p.generation_seconds if p.generation_seconds else 0.0,
-            ),
+    async def areply(
+        self, *, sampling: Sampling | None = None, max_tokens: int | None = None, stop: Sequence[str] = ()
+    ) -> AsyncIterator[AnyEvent]:
+        """As `reply`, for an event loop. Who leaves it early ends the answer; what was said is kept as well."""
+        self._stopped.clear()
+        dropped, turn = await in_thread(
+            lambda: self._begin(sampling, max_tokens, stop), self._stopped, lambda begun: self._settle(begun[1])
         )
+        try:
+            if dropped:
+                yield TurnsDropped(dropped)
+            async for event in turn.stream:
+                self._take(turn, event)
+                yield event
+        finally:
+            self._settle(turn)
+
+    def _begin(self, sampling: Sampling | None, max_tokens: int | None, stop: Sequence[str]) -> tuple[int, _Turn]:
+        """How many turns had to be dropped, and the answer that begins."""
+        self._settle()
+        if self.n_dropped >= len(self.messages):  # they were exchanged meanwhile
+            self.n_dropped = 0
+        turns = 0
+        while True:
+            messages: list[Message] = [*self._system(), *self.messages[self.n_dropped :]]
+            try:
+                stream = self.model.answer(
+                    messages,
+                    tools=self.tools,
+                    thinking=self.thinking,
+                    budget=self.budget,
+                    low_effort=self.low_effort,
+                    sampling=sampling,
+                    max_tokens=max_tokens,
+                    stop=stop,
+                    cancelled=self._stopped,
+                )
+                break
+            except ContextOverflowError:
+                kept = drop_oldest(self.messages[self.n_dropped :])
+                if not self.model.drops_oldest or kept is None:
+                    raise
+                self.n_dropped, turns = len(self.messages) - len(kept), turns + 1
+        self._turn = _Turn(stream, len(self.messages))
+        if self._stopped.is_set():
+            stream.cancel()
+        return turns, self._turn
+
+    def _take(self, turn: _Turn, event: AnyEvent) -> None:
+        """Keep what an event says; at the end the engine is told how the next prompt will begin."""
+        turn.take(event)
+        if not isinstance(event, Done):
+            return
+        self._settle(turn)
+        if turn.words and not turn.calls and self.model.setup.idle_reading:
+            messages = [*self._system(), *self.messages[self.n_dropped :]]
+            switches = {"tools": self.tools, "thinking": self.thinking, "low_effort": self.low_effort}
+            # it takes a moment in a long conversation, which nobody shall wait for
+            threading.Thread(
+                target=_anticipate, args=(self.model, turn.stream, messages, switches), daemon=True
+            ).start()
+
+    def _system(self) -> list[Message]:
+        return [{"role": "system", "content": self.system}] if self.system else []
+
+    def _settle(self, turn: _Turn | None = None) -> None:
+        """A turn is over, or somebody left it: what was said becomes part of the conversation, once, in its place."""
+        turn = turn or self._turn
+        if turn is None or turn is not self._turn:
+            return  # it has been settled: the next one began before the generator of this one was told that it ends
+        self._turn = None
+        turn.stream.cancel()
+        if turn.anything and turn.place <= len(self.messages):
+            message = as_message("".join(turn.thoughts), "".join(turn.words), turn.calls)
+            self.messages.insert(turn.place, message)
 
 
-def _as_message(call: ToolCall) -> Mapping[str, Any]:
-    return {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
+def _anticipate(
+    model: ChatModel, stream: AnswerStream, messages: Sequence[Message], switches: Mapping[str, Any]
+) -> None:
+    with contextlib.suppress(RunnerError):  # it would only have saved time
+        model.anticipate(stream, messages, **switches)
+
+
+class _Turn:
+    """An answer under way: its stream, its place among the messages, and what came of it so far."""
+
+    def __init__(self, stream: AnswerStream, place: int) -> None:
+        self.stream, self.place = stream, place
+        self.thoughts: list[str] = []
+        self.words: list[str] = []
+        self.calls: list[ToolCall] = []
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything was said."""
+        return bool(self.thoughts or self.words or self.calls)
+
+    def take(self, event: AnyEvent) -> None:
+        """Keep what an event says."""
+        if isinstance(event, Reasoning):
+            self.thoughts.append(event.text)
+        elif isinstance(event, Answer):
+            self.words.append(event.text)
+        elif isinstance(event, ToolCall):
+            self.calls.append(event)

@@ -1,4 +1,4 @@
-"""This room's base exception."""
+"""This room's errors."""
 
 from __future__ import annotations
 
@@ -9,5 +9,34 @@ class RunnerError(NemotronError):
     """A model that cannot be loaded or run."""
 
 
+class WishError(RunnerError):
+    """A wish that makes no sense for this file or this machine: a token or a device that is not there."""
+
+    is_misuse = True
+
+
 class EngineBusyError(RunnerError):
     """The model is giving another answer, and can give but one at a time."""
+
+
+class NoModelError(RunnerError):
+    """A sound file that holds something else than a whole model: a vocabulary, a header, an adapter, one of parts."""
+
+
+class ContextOverflowError(RunnerError):
+    """A prompt that takes more tokens than the context has room for."""
+
+
+class EngineDiedError(RunnerError):
+    """The engine's process ended by itself or was killed; the next request starts another."""
+
+
+class OtherBitsError(RunnerError):
+    """The output matrix alone does not give the very logits of the model, so that these must be kept themselves."""
+
+
+BY_NAME: dict[str, type[RunnerError]] = {
+    error.__name__: error
+    for error in (RunnerError, WishError, EngineBusyError, ContextOverflowError, EngineDiedError, OtherBitsError)
+}
+"""How an error is called between the two processes."""

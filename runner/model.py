@@ -1,36 +1,78 @@
-"""A model ready to talk: the file, what was chosen for it, the engine and the template."""
+"""A model ready to talk: the file, what was chosen for it, its engine and its template."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from nemotron_gguf.models.gguf_reader import GGUFFile
+from nemotron_gguf.runner.chat.beginning import next_beginning
+from nemotron_gguf.runner.chat.literal import Prompt, Specials
+from nemotron_gguf.runner.chat.messages import clean
+from nemotron_gguf.runner.chat.template import ChatTemplate, Message, Tool
 from nemotron_gguf.runner.conversation import Conversation
-from nemotron_gguf.runner.engine import Engine
-from nemotron_gguf.runner.library import devices, set_verbose
-from nemotron_gguf.runner.preflight import inspect_model
-from nemotron_gguf.runner.settings import Settings, Setup, choose
-from nemotron_gguf.runner.template import ChatTemplate, Tool
+from nemotron_gguf.runner.engine.library import DeviceKind
+from nemotron_gguf.runner.errors import RunnerError
+from nemotron_gguf.runner.in_thread import in_thread
+from nemotron_gguf.runner.limits import check_limits
+from nemotron_gguf.runner.measure.identity import model_of
+from nemotron_gguf.runner.placement.placement import Placement
+from nemotron_gguf.runner.placement.plan import Plan, plan
+from nemotron_gguf.runner.preflight.check import inspect_model
+from nemotron_gguf.runner.preflight.vocabulary import tokens
+from nemotron_gguf.runner.process.client import Client
+from nemotron_gguf.runner.process.memory_messages import Occupancy, RestoreState, Saved, SaveState
+from nemotron_gguf.runner.process.messages import Generate
+from nemotron_gguf.runner.process.stream import AnswerStream
+from nemotron_gguf.runner.sampling import Sampling, check_bias
+from nemotron_gguf.runner.settings import Settings, choose_sampling
+from nemotron_gguf.runner.setup import Setup
+
+LARGEST_CACHE_RAM = 2 << 30  # bytes, where nobody said how many
+ROOM_SHARE, LARGEST_ROOM = 4, 2048  # where turns may be dropped, a quarter of the context is kept for the answer
 
 
 @dataclass(frozen=True, slots=True)
 class ChatModel:
-    """A loaded model; a context manager that frees it. Its conversations share one engine, one answer at a time."""
+    """A loaded model; a context manager that frees it. For any thread; `Settings.parallel` answers at a time.
+
+    More wait in their order. The engine is a process of its own. If it dies, the answers under way raise
+    EngineDiedError, and the next one starts it again.
+    """
 
     file: GGUFFile
     setup: Setup
-    engine: Engine
+    engine: Client
     template: ChatTemplate
+    specials: Specials
 
     @property
     def name(self) -> str:
         """The model's name, or its file's where it has none."""
         name = self.file.get("general.name")
         return name if isinstance(name, str) and name.strip() else self.file.path.stem
+
+    @property
+    def context_size(self) -> int:
+        """Tokens that a conversation may take."""
+        return self.engine.loaded.context_size if self.engine.loaded else self.setup.ctx_size
+
+    @property
+    def n_vocab(self) -> int:
+        """Tokens of the vocabulary."""
+        return len(tokens(self.file))
+
+    @property
+    def drops_oldest(self) -> bool:
+        """Whether the oldest turns of a conversation may be dropped when the context is full."""
+        return self.setup.context_overflow == "drop-oldest"
 
     def describe(self) -> str:
         """One line: what was loaded and what was chosen for it."""
@@ -39,14 +81,151 @@ class ChatModel:
         return f"{self.name} · {shown} · {self.setup.describe()}"
 
     def conversation(
-        self, *, system: str | None = None, tools: Sequence[Tool] = (), thinking: bool = True
+        self, *, system: str | None = None, tools: Sequence[Tool] = (), thinking: bool = True, budget: int | None = None
     ) -> Conversation:
         """A new conversation."""
-        return Conversation(self.engine, self.template, system=system, tools=tools, thinking=thinking)
+        return Conversation(self, system=system, tools=tools, thinking=thinking, budget=budget)
+
+    def answer(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        thinking: bool = True,
+        budget: int | None = None,
+        low_effort: bool = False,
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        top_logprobs: int | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> AnswerStream:
+        """Answer messages in the form of OpenAI's API; iterate over the result with `for` or `async for`.
+
+        `budget`: tokens it may think (None leaves room for the answer, 0 is as `thinking` off, negative sets no bound).
+        `stop`: texts that end the answer. `top_logprobs`: how many likely tokens to name beside each that is drawn.
+        `cancelled`, once set, ends it while this call waits for the engine; from then on `AnswerStream.cancel` does.
+        It waits until the engine has begun, or has told that others come first; an event loop takes `aanswer`, which
+        does not hold it up. Raises RunnerError: ContextOverflowError for messages that do not fit, EngineBusyError
+        where too many wait already, others as the template and the engine do.
+        """
+        check_limits(max_tokens, top_logprobs, stop, budget)
+        if not messages:
+            raise RunnerError("there is nothing to answer: no messages were given")
+        thinking = thinking and budget != 0
+        prompt = self.template.prompt(messages, self.specials, tools=tools, thinking=thinking, low_effort=low_effort)
+        task = Generate(
+            prompt.text,
+            sampling or self.setup.sampling,
+            cuts=prompt.cuts,
+            max_tokens=max_tokens or self.setup.max_tokens,
+            reasoning_budget=budget,
+            stop=tuple(map(clean, (*self.setup.stop, *stop))),
+            top_logprobs=top_logprobs,
+            format=self.template.format_of(prompt.text),
+            tools=tuple(tools),
+            room=self._room(),
+        )
+        return self.engine.generate(task, cancelled)
+
+    async def aanswer(self, messages: Sequence[Message], **options: Any) -> AnswerStream:
+        """As `answer`, with its options, for an event loop. Whose task is cancelled meanwhile ends the answer."""
+        gone = options["cancelled"] = options.get("cancelled") or threading.Event()
+        return await in_thread(lambda: self.answer(messages, **options), gone, AnswerStream.close)
+
+    def complete(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        top_logprobs: int | None = None,
+    ) -> AnswerStream:
+        """Go on from a text, or from tokens, as they are: no template, no reasoning, `Answer` events alone."""
+        check_limits(max_tokens, top_logprobs, stop)
+        task = Generate(
+            clean(prompt) if isinstance(prompt, str) else tuple(prompt),
+            sampling or self.setup.sampling,
+            max_tokens=max_tokens or self.setup.max_tokens,
+            stop=tuple(map(clean, stop)),
+            top_logprobs=top_logprobs,
+        )
+        return self.engine.generate(task)
+
+    def anticipate(
+        self,
+        stream: AnswerStream,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        thinking: bool = True,
+        low_effort: bool = False,
+    ) -> None:
+        """Let the engine read, once nobody waits, how the next prompt will begin after `messages`.
+
+        The last of them is the answer that `stream` gave. What the template will make of it, which may leave out the
+        reasoning, is what two prompts with different questions behind them have in common. Raises RunnerError as the
+        template does.
+        """
+        if not self.setup.idle_reading:
+            return
+        options: dict[str, Any] = {"tools": tools, "thinking": thinking, "low_effort": low_effort}
+        stream.anticipate(next_beginning(self.template, messages, self.specials, options))
+
+    def save_state(
+        self,
+        path: str | Path,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] = (),
+        thinking: bool = True,
+        low_effort: bool = False,
+        replace: bool = False,
+    ) -> Saved:
+        """Write what the engine has in memory of a conversation, so that it need not be read again, nor by another run.
+
+        Raises RunnerError where nothing of it is in memory, it is being answered, or the file cannot be written.
+        """
+        prompt = self.template.prompt(messages, self.specials, tools=tools, thinking=thinking, low_effort=low_effort)
+        where = os.fsencode(Path(path).absolute())
+        return self.engine.save_state(SaveState(where, self._identity(), prompt.text, prompt.cuts, replace))
+
+    def restore_state(self, path: str | Path) -> int:
+        """Put back what `save_state` wrote; its tokens. The next prompt goes on from what it has in common with it.
+
+        Raises RunnerError for a file that is damaged, or of another model, type of cache or build.
+        """
+        where = os.fsencode(Path(path).absolute())
+        return self.engine.restore_state(RestoreState(where, self._identity())).tokens
+
+    def _identity(self) -> str:
+        """By what a saved state knows that it can be used here."""
+        place = self.setup.plan.placement
+        build = version("llama-cpp-python")
+        return f"{model_of(self.file)} {place.cache_type_k}/{place.cache_type_v} llama-cpp-python {build}"
+
+    def occupancy(self) -> Occupancy:
+        """How busy the engine is, and what is in its memory."""
+        return self.engine.occupancy()
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text is, with special tokens, as a rendered prompt."""
+        return len(self.engine.tokenize(Prompt(clean(text))))
+
+    def _room(self) -> int:
+        """Tokens that shall be free behind the prompt."""
+        if not self.drops_oldest:
+            return 1
+        return min(self.setup.max_tokens or LARGEST_ROOM, self.setup.ctx_size // ROOM_SHARE, LARGEST_ROOM)
 
     def close(self) -> None:
         """Free the model."""
         self.engine.close()
+
+    async def aclose(self) -> None:
+        """As `close`, for an event loop."""
+        await in_thread(self.close, threading.Event())
 
     def __enter__(self) -> Self:
         return self
@@ -56,15 +235,93 @@ class ChatModel:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
 
-def open_model(path: str | Path, settings: Settings | None = None, *, verbose: bool = False) -> ChatModel:
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def open_model(
+    path: str | Path,
+    settings: Settings | None = None,
+    *,
+    verbose: bool = False,
+    on_progress: Callable[[float], object] | None = None,
+) -> ChatModel:
     """Check a file, choose how to run it, and load it.
 
-    `verbose` shows llama.cpp's own messages on stderr. Raises ModelError for a file that is no sound GGUF, RunnerError
-    for one that cannot be run or no chat model, and where llama-cpp-python cannot be loaded.
+    `verbose` shows llama.cpp's own messages on stderr, `on_progress` is told how much is loaded, as a share of 1: first
+    0, when nothing stands against it any more.
+    Raises ModelError for a file that is no sound GGUF, RunnerError for one that cannot be run or no chat model, and
+    where llama-cpp-python cannot be loaded.
     """
-    file = inspect_model(path)
-    template = ChatTemplate.from_file(file)
-    set_verbose(verbose)
-    setup = choose(settings or Settings(), file, devices())
-    return ChatModel(file, setup, Engine(file.path, setup), template)
+    engine = Client(verbose=verbose)  # it starts while the file is read
+    try:
+        file = inspect_model(path)
+        template = ChatTemplate.from_file(file)
+        setup = set_up(file, settings or Settings(), engine)
+        if on_progress:
+            on_progress(0.0)
+        loaded = engine.load(file.path, setup.plan.placement, on_progress, cache_ram=setup.cache_ram)
+    except BaseException:
+        engine.close()
+        raise
+    return ChatModel(file, setup, engine, template, loaded.specials)
+
+
+async def aopen_model(
+    path: str | Path,
+    settings: Settings | None = None,
+    *,
+    verbose: bool = False,
+    on_progress: Callable[[float], object] | None = None,
+) -> ChatModel:
+    """As `open_model`, for an event loop, in which `on_progress` is called. Who is cancelled ends the loading."""
+    loop, gone = asyncio.get_running_loop(), threading.Event()
+
+    def progress(share: float) -> None:
+        if gone.is_set():
+            raise RunnerError(f"the loading of {path} was ended")
+        if on_progress:
+            loop.call_soon_threadsafe(on_progress, share)
+
+    def load() -> ChatModel:
+        return open_model(path, settings, verbose=verbose, on_progress=progress)
+
+    return await in_thread(load, gone, ChatModel.close)
+
+
+def choose_cache_ram(settings: Settings, found: Plan) -> int:
+    """Bytes for copies of conversations' states: a quarter of what the processor has left, 2 GiB at most."""
+    if settings.cache_ram is not None:
+        return settings.cache_ram
+    host = found.devices[0]
+    return min(max(host.left, 0) // 4, LARGEST_CACHE_RAM) if host.is_known else LARGEST_CACHE_RAM
+
+
+def set_up(file: GGUFFile, settings: Settings, engine: Client, *, measure: bool = False) -> Setup:
+    """How a file that has passed the preflight would be run; nothing is loaded.
+
+    On the processor alone compute buffers are estimated, unless `measure` asks for libllama's own figures. Raises
+    RunnerError, with the numbers and what would fit, where it cannot be run as it is wished, WishError for a token or a
+    device that is not there.
+    """
+
+    def compute(placement: Placement) -> Mapping[str, int] | None:
+        return engine.probe(file.path, placement)
+
+    devices = engine.devices(settings.rpc)
+    measure = measure or any(device.kind is not DeviceKind.CPU for device in devices)
+    sampling = choose_sampling(settings, file)
+    check_bias(sampling, len(tokens(file)))
+    found = plan(file, settings, devices, compute if measure else None)
+    return Setup(
+        found,
+        sampling,
+        settings.stop,
+        settings.max_tokens,
+        settings.context_overflow,
+        choose_cache_ram(settings, found),
+        settings.idle_reading,
+    )

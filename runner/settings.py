@@ -3,112 +3,91 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from nemotron_gguf.models.gguf_reader import GGUFFile
 from nemotron_gguf.runner.errors import RunnerError
-from nemotron_gguf.runner.library import Device
+from nemotron_gguf.runner.placement.wishes import check_wishes
+from nemotron_gguf.runner.sampling import RANGES, Sampling, check_ranges
 
 DEFAULT_CONTEXT = 16384  # tokens; never the trained length by itself, whose cache may not fit
 MAX_THREADS = 512  # GGML_MAX_N_THREADS (ggml/include/ggml.h)
 ALL_LAYERS = -1
+
+ContextOverflow: TypeAlias = Literal["stop", "drop-oldest"]
+"""What happens to a conversation that no longer fits: it is refused, or loses its oldest turns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a person asks for; None leaves the choice to the file and the machine.
 
-    `ctx_size` and `max_tokens` in tokens; `n_gpu_layers` -1 for all. Raises RunnerError for a value out of range.
+    `ctx_size` and `max_tokens` in tokens; `n_gpu_layers` -1 for all. `n_cpu_moe`: the experts of the first so many
+    blocks stay on the processor. `override_tensor` PATTERN=BUFFER; `device` names of ggml's, an empty tuple for the
+    processor alone; `rpc` HOST:PORT of workers. `parallel` answers are given at a time; `cache_ram` bytes are for
+    copies of conversations' states beside the context; `idle_reading`: read ahead while nobody asks. Raises RunnerError
+    for a value out of range.
     """
 
     ctx_size: int | None = None
     n_gpu_layers: int | None = None
+    n_cpu_moe: int | None = None
+    override_tensor: tuple[str, ...] = ()
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+    flash_attn: str | None = None
+    device: tuple[str, ...] | None = None
+    rpc: tuple[str, ...] = ()
+    parallel: int | None = None
+    cache_ram: int | None = None
+    idle_reading: bool = True
     threads: int | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
     seed: int | None = None
+    typical_p: float | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    top_n_sigma: float | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None
+    dry_allowed_length: int | None = None
+    dry_last_n: int | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    mirostat: int | None = None
+    mirostat_tau: float | None = None
+    mirostat_eta: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] | None = None
+    stop: tuple[str, ...] = ()
     max_tokens: int | None = None
+    context_overflow: ContextOverflow = "stop"
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                option = "--" + name.replace("_", "-")
-                raise RunnerError(f"{option} is {value}, expected {low} to {high}")
+        check_ranges(self, _RANGES | RANGES)
+        check_wishes(self)
+        if not all(self.stop):
+            raise RunnerError("--stop is empty, expected a text that ends an answer")
 
 
 _RANGES: dict[str, tuple[float, float]] = {
     "ctx_size": (16, 1 << 24),
     "n_gpu_layers": (ALL_LAYERS, 100_000),
+    "n_cpu_moe": (0, 100_000),
+    "parallel": (1, 256),  # LLAMA_MAX_SEQ (src/llama-cparams.h)
+    "cache_ram": (0, 1 << 50),
     "threads": (1, MAX_THREADS),
-    "temperature": (0, 10),
-    "top_k": (0, 1 << 30),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "seed": (0, (1 << 32) - 1),
     "max_tokens": (1, 1 << 30),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the next token is drawn: llama.cpp's own defaults (common/common.h) where nothing else is said.
-
-    `temperature` 0 takes the likeliest token; `top_k` 0 and `top_p` 1 keep all; `seed` None is another one each time.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    seed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What was chosen: a context of `ctx_size` tokens, layers on the GPU (-1 for all), threads, sampling."""
-
-    ctx_size: int
-    n_gpu_layers: int
-    threads: int
-    gpu: str
-    sampling: Sampling
-    max_tokens: int | None = None
-
-    def describe(self) -> str:
-        """One line that says what was chosen."""
-        layers = "all layers" if self.n_gpu_layers < 0 else f"{self.n_gpu_layers} layers"
-        place = f"{layers} on {self.gpu}" if self.gpu and self.n_gpu_layers else "on the CPU"
-        draw = self.sampling
-        how = f"temperature {draw.temperature:g}"
-        if draw.temperature > 0:
-            how += f", top-p {draw.top_p:g}, top-k {draw.top_k}, min-p {draw.min_p:g}"
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"context {self.ctx_size} · {place} · {threads} · {how}"
-
-
-def choose(settings: Settings, file: GGUFFile, devices: Sequence[Device]) -> Setup:
-    """Complete what was asked from the file's keys and the devices found."""
-    gpu = next((device for device in devices if device.is_gpu), None)
-    trained = file.get(f"{file.architecture}.context_length")
-    longest = trained if isinstance(trained, int) and trained >= 16 else DEFAULT_CONTEXT
-    layers = (ALL_LAYERS if gpu else 0) if settings.n_gpu_layers is None else settings.n_gpu_layers
-    return Setup(
-        ctx_size=settings.ctx_size or min(longest, DEFAULT_CONTEXT),
-        n_gpu_layers=layers if gpu else 0,
-        threads=settings.threads or default_threads(),
-        gpu=(gpu.description or gpu.name) if gpu else "",
-        sampling=_sampling(settings, file),
-        max_tokens=settings.max_tokens,
-    )
-
-
-def _sampling(settings: Settings, file: GGUFFile) -> Sampling:
-    """The person's word first, then the file's, then the defaults."""
+def choose_sampling(settings: Settings, file: GGUFFile) -> Sampling:
+    """How tokens are drawn: the person's word first, then the file's, then llama.cpp's defaults."""
     chosen: dict[str, Any] = {}
     for field in fields(Sampling):
         wanted = getattr(settings, field.name)
@@ -131,7 +110,7 @@ def _from_file(file: GGUFFile, name: str) -> float | int | None:
     value = file.get(_KEYS[name]) if name in _KEYS else None
     if not isinstance(value, int | float):
         return None
-    low, high = _RANGES[name]
+    low, high = RANGES[name]
     if not low <= value <= high:
         return None
     return int(value) if name == "top_k" else round(float(value), 6)  # 0.95 as float32 is 0.949999988

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.models.gguf_values import f32, u32
-from nemotron_gguf.runner import Device, DeviceKind, RunnerError, Sampling, Settings, devices, inspect_model
-from nemotron_gguf.runner.settings import choose, default_threads
+from nemotron_gguf.runner import Client, Device, DeviceKind, RunnerError, Sampling, Settings, inspect_model, set_up
+from nemotron_gguf.runner.placement.plan import plan
+from nemotron_gguf.runner.settings import choose_sampling, default_threads
 
-GPU = Device("CUDA0", "A card", DeviceKind.GPU, 1, 2)
-CPU = Device("CPU", "A processor", DeviceKind.CPU, 1, 2)
-RPC = Device("ACC", "An accelerator", DeviceKind.ACCELERATOR, 1, 2)
+GPU = Device("CUDA0", "A card", DeviceKind.GPU, 1 << 34, 1 << 34, "CUDA0")
+CPU = Device("CPU", "A processor", DeviceKind.CPU, 1 << 34, 1 << 34, "CPU")
+ACCELERATOR = Device("ACC", "An accelerator", DeviceKind.ACCELERATOR, 1 << 34, 1 << 34, "ACC")
 
 
 @pytest.mark.parametrize(
@@ -31,8 +34,9 @@ RPC = Device("ACC", "An accelerator", DeviceKind.ACCELERATOR, 1, 2)
 def test_a_library_that_does_not_load_is_one_sentence(tmp_path: Path, source: str, told: str) -> None:
     tmp_path.joinpath("llama_cpp.py").write_text(source, encoding="utf-8")
     script = (
-        "from nemotron_gguf.runner import RunnerError, devices\n"
-        "try: devices()\nexcept RunnerError as error: print('TOLD', ascii(str(error)))"
+        "from nemotron_gguf.runner import Client, RunnerError\n"
+        "try:\n    with Client() as engine: engine.devices()\n"
+        "except RunnerError as error: print('TOLD', ascii(str(error)))"
     )
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths}
@@ -45,44 +49,57 @@ def test_a_library_that_does_not_load_is_one_sentence(tmp_path: Path, source: st
 
 
 def test_the_processor_is_always_there() -> None:
-    found = [device for device in devices() if device.kind is DeviceKind.CPU]
+    with Client() as engine:
+        found = [device for device in engine.devices() if device.kind is DeviceKind.CPU]
     assert len(found) == 1
     assert found[0].memory_total > 0
 
 
-def test_defaults_come_from_the_file_and_the_machine(tiny_gguf: Callable[..., Path]) -> None:
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Client]:
+    with Client() as client:
+        yield client
+
+
+def test_defaults_come_from_the_file_and_the_machine(tiny_gguf: Callable[..., Path], engine: Client) -> None:
     keys = {
         "nemotron_h_moe.context_length": u32(1 << 20),
         "general.sampling.temp": f32(0.6),
         "general.sampling.top_p": f32(0.95),
         "general.sampling.min_p": f32(-3),
     }
-    file = inspect_model(tiny_gguf(keys))
-    setup = choose(Settings(), file, [CPU])
-    assert setup.ctx_size == 16384, "never the trained length by itself"
-    assert (setup.n_gpu_layers, setup.gpu, setup.threads) == (0, "", default_threads())
+    setup = set_up(inspect_model(tiny_gguf(keys)), Settings(), engine)
+    placement = setup.plan.placement
+    assert placement.ctx_size == setup.ctx_size == 16384, "never the trained length by itself"
+    assert (placement.n_gpu_layers, placement.devices, placement.threads) == (0, (), default_threads())
     assert setup.sampling == Sampling(0.6, 40, 0.95, 0.05)
     assert "on the CPU" in setup.describe()
-    small = choose(Settings(), inspect_model(tiny_gguf()), [CPU])
-    assert small.ctx_size == 1024
+    assert set_up(inspect_model(tiny_gguf()), Settings(), engine).ctx_size == 1024
 
 
 def test_layers_go_to_a_gpu_where_there_is_one(tiny_gguf: Callable[..., Path]) -> None:
     file = inspect_model(tiny_gguf())
-    assert choose(Settings(), file, [CPU, RPC]).n_gpu_layers == 0
-    assert choose(Settings(n_gpu_layers=5), file, [CPU]).n_gpu_layers == 0
-    setup = choose(Settings(), file, [GPU, CPU])
-    assert (setup.n_gpu_layers, setup.gpu) == (-1, "A card")
-    assert "all layers on A card" in setup.describe()
-    assert choose(Settings(n_gpu_layers=5), file, [GPU, CPU]).n_gpu_layers == 5
-    assert choose(Settings(n_gpu_layers=0), file, [GPU, CPU]).describe().count("on the CPU") == 1
+    assert plan(file, Settings(), [CPU, ACCELERATOR]).placement.n_gpu_layers == 0
+    found = plan(file, Settings(), [GPU, CPU]).placement
+    assert (found.n_gpu_layers, found.devices) == (-1, ("CUDA0",))
+    assert plan(file, Settings(n_gpu_layers=2), [GPU, CPU]).placement.n_gpu_layers == 2
+    assert plan(file, Settings(n_gpu_layers=0), [GPU, CPU]).describe().count("on the CPU") == 1
 
 
-def test_what_a_person_asks_goes_first(tiny_gguf: Callable[..., Path]) -> None:
+def test_what_a_person_asks_goes_first(tiny_gguf: Callable[..., Path], engine: Client) -> None:
     file = inspect_model(tiny_gguf({"general.sampling.temp": f32(0.6)}))
-    setup = choose(Settings(ctx_size=64, threads=3, temperature=0.0, seed=7, max_tokens=9), file, [])
-    assert (setup.ctx_size, setup.threads, setup.max_tokens) == (64, 3, 9)
+    wishes = Settings(ctx_size=64, threads=3, temperature=0.0, seed=7, max_tokens=9, context_overflow="drop-oldest")
+    setup = set_up(file, wishes, engine)
+    assert (setup.ctx_size, setup.plan.placement.threads, setup.max_tokens) == (64, 3, 9)
     assert (setup.sampling.temperature, setup.sampling.seed) == (0, 7)
+    assert setup.context_overflow == "drop-oldest"
+
+
+def test_every_number_of_a_sampling_can_be_asked_for(tiny_gguf: Callable[..., Path]) -> None:
+    file = read_gguf(tiny_gguf())
+    for field in fields(Sampling):
+        wanted = ((3, 1.0),) if field.name == "logit_bias" else 1
+        assert getattr(choose_sampling(Settings(**{field.name: wanted}), file), field.name) == wanted  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

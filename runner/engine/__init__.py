@@ -1,0 +1,1 @@
+"""The engine: libllama in a process of its own, which may die without taking anybody with it."""

@@ -1,0 +1,37 @@
+"""How much of a prompt is read at a time, so that those who are being answered do not have to wait long."""
+
+from __future__ import annotations
+
+GAP = 0.1  # seconds between two tokens of an answer while others' prompts are read, where the machine can do that
+ALONE = 2.0  # seconds for a part of a prompt when nobody is being answered: so long may a newcomer wait
+FEWEST = 8  # tokens: with fewer, most of the time would go into reading weights
+_LATEST = 0.5  # weight of the latest measurement
+
+
+class Pace:
+    """Learns from each computation how long the next will take."""
+
+    def __init__(self, most: int, gap: float = GAP) -> None:
+        """`most`: tokens that can be read at a time."""
+        self.most, self.gap = most, gap
+        self.speed = 0.0  # tokens of a prompt a second
+        self.step_seconds = 0.0  # for one token of each answer
+
+    def count(self, *, beside_answers: bool) -> int:
+        """Tokens to read now."""
+        if not self.speed:
+            return min(FEWEST * 4 if beside_answers else self.most, self.most)
+        seconds = self.gap - self.step_seconds if beside_answers else ALONE
+        return max(min(int(self.speed * seconds), self.most), min(FEWEST, self.most))
+
+    def read(self, count: int, seconds: float) -> None:
+        """So many tokens of a prompt took so long; short parts, which end at a turn, say little."""
+        if count < FEWEST or seconds <= 0:
+            return
+        speed = count / seconds
+        # slower is believed at once, faster by and by
+        self.speed = min(speed, self.speed + _LATEST * (speed - self.speed)) if self.speed else speed
+
+    def stepped(self, seconds: float) -> None:
+        """One token of each answer took so long."""
+        self.step_seconds += _LATEST * (seconds - self.step_seconds)
