@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # Tests are no part of the package, but their helpers are imported by the name that mypy knows them under.
 sys.modules.setdefault("nemotron_gguf.tests", ModuleType("nemotron_gguf.tests")).__path__ = [str(Path(__file__).parent)]
+
+# Whoever runs the tests in the background has them start with Ctrl-C ignored, and programs that they start inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"

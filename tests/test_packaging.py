@@ -117,7 +117,7 @@ def test_main_job_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     )
     built = run(installed, "build", where.stdout.strip(), "--type", "Q8_0", "--out-dir", str(tmp_path), "--json")
     assert built.returncode == 0, built.stderr
-    path = json.loads(built.stdout)["files"][0]["path"]
+    path = json.loads(built.stdout.splitlines()[-1])["files"][0]["path"]
     seen = json.loads(run(installed, "inspect", path, "--json").stdout)
     assert seen["architecture"] == "nemotron_h_moe"
     said = run(installed, "chat", path, "--message", "What is GGUF?", "--no-thinking", "--temperature", "0")

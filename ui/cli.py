@@ -16,7 +16,8 @@ from types import FrameType
 import typer
 
 from nemotron_gguf.models.errors import NemotronError
-from nemotron_gguf.ui import console, demo, doctor, files, pull, shelf, talk, verify
+from nemotron_gguf.ui import bench, console, demo, doctor, evaluate, files, imatrix, inspect, pull, shelf, talk, verify
+from nemotron_gguf.ui.fit import verb as fit
 
 app = typer.Typer(
     name="nemotron",
@@ -50,10 +51,15 @@ def options(
 
 
 files.register(app)
+imatrix.register(app)
+fit.register(app)
+inspect.register(app)
 verify.register(app)
 pull.register(app)
 shelf.register(app)
 talk.register(app)
+bench.register(app)
+evaluate.register(app)
 demo.register(app)
 doctor.register(app)
 
@@ -66,7 +72,8 @@ def main() -> None:
     try:
         app()
     except NemotronError as error:
-        _fail(error, "; ".join((str(error), *getattr(error, "__notes__", ()))))
+        words = "; ".join((str(error), *getattr(error, "__notes__", ())))
+        _fail(error, words, status=2 if error.is_misuse else 1)
     except MemoryError as error:
         _fail(error, "out of memory; close other programs, or use fewer --threads or a smaller --ctx-size")
     except OSError as error:
@@ -77,14 +84,14 @@ def main() -> None:
         )
 
 
-def _fail(error: BaseException, message: str) -> None:
+def _fail(error: BaseException, message: str, status: int = 1) -> None:
     if console.settings.debug:
         raise error
     if "--json" in sys.argv:  # a program reads lines of JSON; the words go to stderr as ever
         print(json.dumps({"event": "error", "message": " ".join(message.split())}, ensure_ascii=False))
     console.error(" ".join(message.split()))
     sys.stdout.flush()
-    raise SystemExit(1)
+    raise SystemExit(status)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of signal handlers

@@ -35,9 +35,10 @@ def demo(
 
     Example: `nemotron demo`
     """
-    from nemotron_gguf.runner.library import library
+    from nemotron_gguf.runner import Client
 
-    library()  # without llama.cpp there would be files and no answer: say so at once
+    with Client() as engine:
+        engine.devices()  # without llama.cpp there would be files and no answer: say so at once
     folder = out_dir or _cache()
     folder.mkdir(parents=True, exist_ok=True)
     files = make(folder, force or out_dir is None)

@@ -6,13 +6,18 @@ from collections import defaultdict
 
 from nemotron_gguf.models.gguf_reader import GGUFFile
 from nemotron_gguf.models.gguf_values import Value
+from nemotron_gguf.models.widths import padded_from, trimmed_from
 from nemotron_gguf.ui import console
 
+LONGEST_NAME = 200  # characters of a name that are shown
 LONG = 8  # items of an array that are shown before it is cut
 
 
-def describe_file(file: GGUFFile, with_tensors: bool) -> dict[str, object]:
-    """The file for `--json`: every key whole; tensors by type, or one by one when asked for."""
+def describe_file(file: GGUFFile, with_tensors: bool, problem: Exception | None) -> dict[str, object]:
+    """The file for `--json`: every key whole; tensors by type, or one by one when asked for.
+
+    `problem` is the preflight's, and null where llama.cpp could run the file.
+    """
     described: dict[str, object] = {
         "path": str(file.path),
         "bytes": file.file_size,
@@ -21,6 +26,7 @@ def describe_file(file: GGUFFile, with_tensors: bool) -> dict[str, object]:
         "architecture": file.architecture,
         "parameters": sum(tensor.n_elements for tensor in file.tensors),
         "types": {kind: {"tensors": n, "bytes": size} for kind, n, size in types(file)},
+        "problem": None if problem is None else str(problem),
         "metadata": {key: value.plain() for key, value in file.metadata.items()},
     }
     if with_tensors:
@@ -49,6 +55,8 @@ def print_file(file: GGUFFile, with_tensors: bool) -> None:
         f"{printable(file.architecture) or 'no architecture'}, {_count(parameters)} parameters,"
         f" {console.size(file.file_size)}, {bits:.2f} bits a weight, GGUF version {file.version}"
     )
+    if history := widths_history(file):
+        console.say(history)
     console.say("\nKeys")
     for key, value in file.metadata.items():
         console.say(f"  {printable(key)} = {_short(value)}")
@@ -64,6 +72,18 @@ def print_file(file: GGUFFile, with_tensors: bool) -> None:
             )
 
 
+def widths_history(file: GGUFFile) -> str:
+    """Which widths the file was given, and from which: `Widths: hidden 2816 (padded from 2688), …`; else nothing."""
+    told = [(dimension, "padded", width) for dimension, width in padded_from(file.metadata).items()]
+    told += [(dimension, "trimmed", width) for dimension, width in trimmed_from(file.metadata).items()]
+    parts = []
+    for dimension, what, old in told:
+        value = file.get(f"{file.architecture}.{dimension.key}")
+        now = max((item for item in value if isinstance(item, int)), default=0) if isinstance(value, list) else value
+        parts.append(f"{dimension} {now} ({what} from {old})")
+    return f"Widths: {', '.join(parts)}" if parts else ""
+
+
 def _count(number: int) -> str:
     """A number of weights as model cards give it: 31.6 B, 5.19 M."""
     return f"{number / 1e9:.3g} B" if number >= 1e9 else f"{number / 1e6:.3g} M"
@@ -71,7 +91,8 @@ def _count(number: int) -> str:
 
 def printable(text: str) -> str:
     """A name from a file that may be hostile, without control characters."""
-    return text if text.isprintable() else ascii(text)
+    shown = text if text.isprintable() else ascii(text)
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}… ({len(text)} characters)"
 
 
 def _short(value: Value) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +24,7 @@ KERNELS = {
     "avx2": "kernels of this package, with AVX2",
     "portable": "kernels of this package, without AVX2",
     "library": "ggml's own, as NEMOTRON_KERNELS says",
-    "missing": "ggml's own",
+    "missing": "ggml's own, as no kernels were compiled",
 }
 
 
@@ -78,8 +77,10 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the repor
 
 def examine() -> Report:
     """Look at everything; nothing is changed."""
+    from nemotron_gguf.runner.placement.memory import available_memory
+
     devices, trouble = _devices()
-    total, available = _memory()
+    available, total = available_memory()
     hub = _hub_cache()
     folder = Path.cwd()
     report = Report(
@@ -107,6 +108,8 @@ def advise(report: Report) -> tuple[str, ...]:
         advice.append(report.llama_cpp)
     elif not any(device.kind in ("GPU", "INTEGRATED_GPU") for device in report.devices):
         advice.append(_advise_gpu())
+    if report.kernels not in KERNELS:
+        advice.append(report.kernels)
     if report.kernels == "missing":
         advice.append(
             "The quantizing kernels were not compiled when this package was installed, ggml's own are several times"
@@ -138,7 +141,7 @@ def show(report: Report) -> None:
     console.say(f"Python      {report.python} on {report.system}")
     console.say("Packages    " + ", ".join(f"{name} {found}" for name, found in report.packages.items()))
     console.say(f"llama.cpp   {'loads' if report.llama_cpp == 'loads' else 'cannot be used'}")
-    console.say(f"Quantizers  {KERNELS.get(report.kernels, report.kernels)}")
+    console.say(f"Quantizers  {KERNELS.get(report.kernels, 'none')}")
     for device in report.devices:
         memory = f", {console.size(device.memory_free)} of {console.size(device.memory_total)} free"
         kind = device.kind.replace("_", " ")
@@ -157,10 +160,11 @@ def show(report: Report) -> None:
 
 def _devices() -> tuple[tuple[DeviceReport, ...], str]:
     """The devices, or the one sentence that says why llama.cpp cannot be loaded."""
-    from nemotron_gguf.runner.library import devices
+    from nemotron_gguf.runner import Client
 
     try:
-        found = devices()
+        with Client() as engine:  # a driver that dies takes another process with it
+            found = engine.devices()
     except NemotronError as error:
         return (), str(error)
     reports = (DeviceReport(d.name, d.description, d.kind.name, d.memory_free, d.memory_total) for d in found)
@@ -168,10 +172,14 @@ def _devices() -> tuple[tuple[DeviceReport, ...], str]:
 
 
 def _kernels() -> str:
-    """What turns weights into blocks: `avx2`, `portable`, `library` by wish, `missing` where none were compiled."""
+    """What turns weights into blocks: a key of KERNELS, or the one sentence that says why nothing would."""
     from nemotron_gguf.quant.kernels import chosen, instruction_sets
 
-    return chosen() if instruction_sets() else "missing"
+    try:
+        found = chosen()
+    except NemotronError as error:
+        return str(error)
+    return found if instruction_sets() else "missing"
 
 
 def _version(package: str) -> str:
@@ -179,19 +187,6 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "missing"
-
-
-def _memory() -> tuple[int, int]:
-    """Physical memory, all and available, as far as this system tells without another package."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        values = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        total, available = (int(values[key].split()[0]) << 10 for key in ("MemTotal", "MemAvailable"))
-        return total, available
-    if sys.platform != "win32" and "SC_PHYS_PAGES" in os.sysconf_names:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return total, total
-    return 0, 0
 
 
 def _hub_cache() -> Path:

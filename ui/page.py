@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nemotron_gguf.runner import ChatModel, RunnerError, Settings, open_model
+from nemotron_gguf.runner import ChatModel, RunnerError, Settings
 from nemotron_gguf.ui import console
+from nemotron_gguf.ui.loading import open_with_bar
 from nemotron_gguf.ui.page_texts import TEXTS, words_for
 from nemotron_gguf.ui.page_turns import Row, Visit, take_turn
 
@@ -32,7 +33,6 @@ def serve(
     port: int | None = None,
     system: str | None = None,
     thinking: bool = True,
-    verbose: bool = False,
 ) -> None:
     """Load a model and serve its page on this machine alone, until Ctrl-C.
 
@@ -42,9 +42,7 @@ def serve(
     chosen = free_port(port or DEFAULT_PORT)
     if port not in (None, chosen):
         raise RunnerError(f"port {port} on {HOST} is taken; end what uses it, choose another, or leave --port out")
-    console.note(f"loading {path} …")
-    with open_model(path, settings, verbose=verbose) as model:
-        console.note(model.describe())
+    with open_with_bar(path, settings) as model:
         page = build(model, system=system, thinking=thinking)
         console.say(f"The page is at http://{HOST}:{chosen} (Ctrl-C ends it)")
         launch(page, chosen, wait=True)
@@ -127,7 +125,7 @@ def _connect(gr: Any, handlers: _Handlers, parts: _Parts) -> None:
         handlers.ask,
         [parts.message, parts.visit, parts.switch],
         outputs,
-        concurrency_limit=None,  # a second tab shall hear that the model is busy, not wait without a word
+        concurrency_limit=None,  # a second tab's question is answered beside the first one's
         **quiet,
     )
     parts.stop.click(handlers.stop, parts.visit, None, queue=False, **quiet)

@@ -16,7 +16,7 @@ ENGLISH = {
     "thinks": "Thinking …",
     "thought": "Reasoning",
     "cut": "The answer was cut short: there is no room for more tokens.",
-    "busy": "The model is busy with an answer in another tab. Try again when it is finished.",
+    "busy": "Too many questions wait for an answer already. Try again in a moment.",
 }
 
 CHINESE = {
@@ -31,7 +31,7 @@ CHINESE = {
     "thinks": "思考中……",
     "thought": "思考过程",
     "cut": "回答被截断：没有空间容纳更多词元了。",
-    "busy": "模型正在另一个标签页中回答，请稍后再试。",
+    "busy": "排队等待回答的问题太多，请稍后再试。",
 }
 
 TEXTS: dict[str, dict[str, str]] = {"en": ENGLISH, "zh": CHINESE, "zh-CN": CHINESE, "zh-TW": CHINESE}

@@ -36,6 +36,9 @@ def pull(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for the files; the library, or the Hub's cache, if not given."),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files of these names that are others, as older ones of the same.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="For programs: lines of JSON, of progress and at last of the result.")
     ] = False,
@@ -52,7 +55,7 @@ def pull(
     from nemotron_gguf.models.shelf import library
 
     started = time.monotonic()
-    pulled = bring(parse_asked(source), Goal(library(), out_dir), as_json)
+    pulled = bring(parse_asked(source), Goal(library(), out_dir, force=force), as_json)
     sizes = {path: path.stat().st_size for path in pulled.files}
     if as_json:
         files = [{"path": str(path), "bytes": size} for path, size in sizes.items()]

@@ -56,14 +56,12 @@ def resolve(text: str) -> Path:
 
     What is in the library needs no network. Raises NemotronError.
     """
-    from nemotron_gguf.convert.hub.gguf_choice import USUAL
-    from nemotron_gguf.models.shelf import find, find_origin, library
+    from nemotron_gguf.models.shelf import find, library
 
     asked = _asked(text)
     if asked is None:
         return find(text)
-    place = asked.place
-    found = find_origin(place.repo_id or "", place.revision or "", asked.kind or "", USUAL)
+    found = _pulled(asked)
     if found is not None:
         return found
     from nemotron_gguf.convert.hub.pull import Goal
@@ -72,16 +70,24 @@ def resolve(text: str) -> Path:
     return bring(asked, Goal(library(), ready=True)).files[0]
 
 
-def look_at(text: str) -> GGUFFile | None:
-    """The header of a repository's file (the first part's), read over the network; None where it lies here already."""
+def pulled(text: str) -> Path | None:
+    """The file of the library that was pulled from the repository that a text names; None where that is none."""
+    asked = _asked(text)
+    return None if asked is None else _pulled(asked)
+
+
+def _pulled(asked: Asked) -> Path | None:
     from nemotron_gguf.convert.hub.gguf_choice import USUAL
     from nemotron_gguf.models.shelf import find_origin
 
-    asked = _asked(text)
-    if asked is None:
-        return None
     place = asked.place
-    if find_origin(place.repo_id or "", place.revision or "", asked.kind or "", USUAL) is not None:
+    return find_origin(place.repo_id or "", place.revision or "", asked.kind or "", USUAL)
+
+
+def look_at(text: str) -> GGUFFile | None:
+    """The header of a repository's model, read over the network; None where it lies here already."""
+    asked = _asked(text)
+    if asked is None or _pulled(asked) is not None:
         return None
     from nemotron_gguf.convert.hub.pull import header_of
 

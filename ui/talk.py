@@ -2,83 +2,114 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from nemotron_gguf.ui import console
+from nemotron_gguf.ui.drawing import Drawing
+from nemotron_gguf.ui.options import with_groups
+from nemotron_gguf.ui.placing import Placing, settings_of, show_plan
 from nemotron_gguf.ui.shelf import FILE_HELP, resolve
 
-if TYPE_CHECKING:
-    from nemotron_gguf.runner import Settings
+TABS = 2  # answers at a time in the browser, where nobody said how many
 
 File = Annotated[str, typer.Argument(metavar="MODEL", help=FILE_HELP)]
 System = Annotated[str | None, typer.Option(metavar="TEXT", help="The system message, which sets the tone.")]
 Thinking = Annotated[bool, typer.Option("--thinking/--no-thinking", help="Think before answering, or answer at once.")]
-ContextSize = Annotated[
-    int | None, typer.Option(min=16, metavar="N", help="Context in tokens; the file's, 16384 at most, if not given.")
+LowEffort = Annotated[
+    bool, typer.Option("--low-effort", help="Think less, where the model's template has a switch for it.")
 ]
-GpuLayers = Annotated[
-    str | None, typer.Option(metavar="N|all", help="Layers on the GPU; all where there is a GPU, if not given.")
+Message = Annotated[
+    str | None, typer.Option("--message", "-m", metavar="TEXT", help="Ask this, print the answer, leave.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads on the processor.")]
-Temperature = Annotated[
-    float | None, typer.Option(min=0, metavar="X", help="0 takes the likeliest token; the file's word if not given.")
+Budget = Annotated[int | None, typer.Option(min=0, metavar="N", help="Think N tokens at most, then answer.")]
+Attached = Annotated[
+    list[str] | None,
+    typer.Option("--file", "-f", metavar="PATH", help="A text file that goes with the message; several are possible."),
 ]
-TopP = Annotated[float | None, typer.Option(min=0, max=1, metavar="X", help="Draw from the likeliest tokens up to X.")]
-Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="The same seed gives the same answer.")]
-MaxTokens = Annotated[int | None, typer.Option(min=1, metavar="N", help="End an answer after N tokens.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="With a message: print one JSON object once the answer is complete.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say where the model would go, and load nothing.")]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, metavar="N", help="Port on 127.0.0.1; the first free from 7860 on.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
     for verb in (chat, ui):
-        app.command()(verb)
+        app.command()(with_groups(verb))
 
 
 def chat(
     file: File,
-    message: Annotated[str | None, typer.Option(metavar="TEXT", help="Ask this, print the answer, leave.")] = None,
+    placing: Placing,
+    drawing: Drawing,
+    message: Message = None,
+    attach: Attached = None,
     system: System = None,
     thinking: Thinking = True,
-    ctx_size: ContextSize = None,
-    n_gpu_layers: GpuLayers = None,
-    threads: Threads = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    seed: Seed = None,
-    max_tokens: MaxTokens = None,
+    budget: Budget = None,
+    low_effort: LowEffort = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Talk with a model in the terminal; its reasoning is shown apart from its answer.
 
-    Ctrl-C stops an answer, Ctrl-D leaves, /help lists what else can be typed. With `--message`, or text from a pipe, it
-    answers once: the answer goes to stdout, everything else to stderr.
+    Type a message and Enter; /help lists what else can be typed: files, editing, saving, thinking. Ctrl-C stops an
+    answer, Ctrl-T ends its thinking, Ctrl-D leaves. With `--message`, or text from a pipe, it answers once: the answer
+    goes to stdout, everything else to stderr, and a text that is piped in beside a message is attached to it.
 
-    Example: `nemotron chat NVIDIA-Nemotron-3-Nano-30B-A3B-Q4_K_M --message "Why is the sky blue?"`
+    `--json` prints an object with answer, reasoning, tool_calls, finish_reason, usage (tokens), timings (seconds,
+    tokens a second), context_used and context_size. Exit status: 130 where the answer was stopped. What is typed is
+    remembered in the user's state folder; NEMOTRON_HISTORY=off remembers nothing.
+
+    Where the model goes is decided by what fits; `--dry-run` says it, per device, and every part of it can be pinned.
+
+    Examples:
+
+    `nemotron chat NVIDIA-Nemotron-3-Nano-30B-A3B-Q4_K_M`
+
+    `nemotron chat MODEL.gguf -m "Why is the sky blue?" --no-thinking > answer.md`
+
+    `cat build.log | nemotron chat MODEL.gguf -m "what broke?"`
+
+    `nemotron chat MODEL.gguf -f notes.txt -f plan.md -m "what did we forget?" --budget 500`
+
+    `nemotron chat MODEL.gguf --ctx-size 256k --cache-type-k Q8_0 --cache-type-v Q8_0 --dry-run`
+
+    `nemotron chat MODEL.gguf -m "Name three rivers" --json | jq -r .answer`
     """
     from nemotron_gguf.ui import terminal
 
     if message is not None and not message.strip():
         raise typer.BadParameter("there is nothing in it to answer", param_hint="--message")
-    settings = _settings(ctx_size, n_gpu_layers, threads, temperature, top_p, seed, max_tokens)
-    verbose = console.settings.debug
-    terminal.chat(resolve(file), settings, message=message, system=system, thinking=thinking, verbose=verbose)
+    settings = settings_of(placing, drawing)
+    if dry_run:
+        show_plan(resolve(file), settings, as_json)
+        return
+    terminal.chat(
+        resolve(file),
+        settings,
+        message=message,
+        system=system,
+        thinking=thinking,
+        budget=budget,
+        low_effort=low_effort,
+        files=attach or (),
+        as_json=as_json,
+    )
 
 
 def ui(
     file: File,
-    port: Annotated[
-        int | None, typer.Option(min=1, max=65535, metavar="N", help="Port on 127.0.0.1; the first free from 7860 on.")
-    ] = None,
+    placing: Placing,
+    drawing: Drawing,
+    port: Port = None,
     system: System = None,
     thinking: Thinking = True,
-    ctx_size: ContextSize = None,
-    n_gpu_layers: GpuLayers = None,
-    threads: Threads = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    seed: Seed = None,
-    max_tokens: MaxTokens = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Open a chat page on this machine (127.0.0.1) for the browser, in English or Chinese.
 
@@ -86,40 +117,8 @@ def ui(
     """
     from nemotron_gguf.ui import page
 
-    settings = _settings(ctx_size, n_gpu_layers, threads, temperature, top_p, seed, max_tokens)
-    page.serve(resolve(file), settings, port=port, system=system, thinking=thinking, verbose=console.settings.debug)
-
-
-def _settings(
-    ctx_size: int | None,
-    n_gpu_layers: str | None,
-    threads: int | None,
-    temperature: float | None,
-    top_p: float | None,
-    seed: int | None,
-    max_tokens: int | None,
-) -> Settings:
-    from nemotron_gguf.runner import RunnerError, Settings
-
-    layers = None if n_gpu_layers is None else _layers(n_gpu_layers)
-    try:
-        return Settings(
-            ctx_size=ctx_size,
-            n_gpu_layers=layers,
-            threads=threads,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            max_tokens=max_tokens,
-        )
-    except RunnerError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _layers(text: str) -> int:
-    """`all` or a number, as libllama counts: -1 for all."""
-    if text.lower() == "all":
-        return -1
-    if not text.isdecimal():
-        raise typer.BadParameter(f"{text!r} is neither a number nor all", param_hint="--n-gpu-layers")
-    return int(text)
+    settings = settings_of(placing, drawing, **({} if placing.parallel else {"parallel": TABS}))
+    if dry_run:
+        show_plan(resolve(file), settings, as_json=False)
+        return
+    page.serve(resolve(file), settings, port=port, system=system, thinking=thinking)

@@ -55,7 +55,10 @@ def register(app: typer.Typer) -> None:
 def verify(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE.gguf", help="Files, or names of the library; of a model in parts, any one."),
+        typer.Argument(
+            metavar="FILE.gguf",
+            help="Files, names of the library, or org/name[:TYPE] that was pulled; of a model in parts, any one.",
+        ),
     ],
     checksums: Annotated[
         bool, typer.Option("--checksums", help="Write FILE.gguf.sha256 for sound files that have none.")
@@ -89,17 +92,20 @@ def verify(
 
 
 def _meant(files: Sequence[str]) -> list[Path]:
-    """The files of paths and of names in the library; a checksum stands for its file."""
+    """The files of paths, of names in the library and of repositories; a checksum stands for its file."""
+    return list(dict.fromkeys(_found(text.removesuffix(".sha256")) for text in files))
+
+
+def _found(text: str) -> Path:
+    """The file that is there, or in the library; the path itself where there is none, for the report to say."""
     from nemotron_gguf.models.shelf import find
+    from nemotron_gguf.ui.shelf import pulled
 
-    paths = [Path(text.removesuffix(".sha256")) for text in files]
-    return list(dict.fromkeys(path if path.exists() or len(path.parts) > 1 else _found(find, path) for path in paths))
-
-
-def _found(find: Callable[[str], Path], path: Path) -> Path:
-    """The file of that name in the library; the path itself where there is none, for the report to say."""
+    path = Path(text)
+    if path.exists():
+        return path
     try:
-        return find(str(path))
+        return find(text) if len(path.parts) == 1 and ":" not in text else pulled(text) or path
     except NemotronError:
         return path
 

@@ -118,7 +118,7 @@ def _describe(jobs: Sequence[Output], as_json: bool) -> None:
 def _done(outputs: Iterable[Output], seconds: float, as_json: bool) -> None:
     if as_json:
         files = [{"path": str(output.path), "bytes": output.plan.header.file_size} for output in outputs]
-        _line({"event": "done", "files": files, "seconds": round(seconds, 3)})
+        print_line({"event": "done", "files": files, "seconds": round(seconds, 3)})
         return
     for output in outputs:
         console.say(f"{output.path}  {console.size(output.plan.header.file_size)}")
@@ -148,14 +148,15 @@ def _lines(paths: Sequence[Path]) -> Callable[[Progress], None]:
         last = now
         rate = (at.done - before) / max(now - since, 1e-9)
         files = [{"path": str(path), "bytes": size} for path, size in zip(paths, at.written, strict=False)]
-        _line({"event": "progress", "phase": at.phase, "done": at.done, "total": at.total, "rate": round(rate),
+        print_line({"event": "progress", "phase": at.phase, "done": at.done, "total": at.total, "rate": round(rate),
                "seconds_left": round((at.total - at.done) / rate, 1) if rate else None,
                "tensor": at.tensor, "files": files})  # fmt: skip
 
     return report
 
 
-def _line(value: object) -> None:
+def print_line(value: object) -> None:
+    """A line of JSON for a program, at once."""
     print(json.dumps(value, ensure_ascii=False), file=sys.stdout, flush=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +13,24 @@ import pytest
 
 from nemotron_gguf.models.gguf_reader import GGUFFile
 from nemotron_gguf.models.gguf_values import string
-from nemotron_gguf.runner import ChatModel, ChatTemplate, EngineBusyError, Sampling, Setup
-from nemotron_gguf.runner.engine import Engine, Progress
+from nemotron_gguf.runner import (
+    AnswerStream,
+    AnyEvent,
+    ChatModel,
+    ChatTemplate,
+    Client,
+    Done,
+    EngineBusyError,
+    Sampling,
+    Setup,
+    Timings,
+    Usage,
+)
+from nemotron_gguf.runner.chat.literal import Specials
+from nemotron_gguf.runner.chat.stream import StreamParser
+from nemotron_gguf.runner.placement.placement import Placement
+from nemotron_gguf.runner.placement.plan import Plan
+from nemotron_gguf.runner.process.messages import Generate
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 TEMPLATE = (
@@ -23,62 +39,75 @@ TEMPLATE = (
 )
 
 
-class ByteVocabulary:
-    """Every byte is a token."""
+class ScriptedStream(AnswerStream):
+    """Says a text, a character at a time."""
 
-    size = 256
+    def __init__(self, engine: ScriptedEngine, task: Generate) -> None:
+        assert isinstance(task.prompt, str)
+        assert task.format is not None
+        self.engine, self.text = engine, engine.script(task.prompt)
+        self.parser = StreamParser(task.format, task.tools)
+        self.stopped, self.wants_answer = threading.Event(), threading.Event()
+        self._over = True  # for its last moment
 
-    def tokenize(self, text: str) -> list[int]:
-        return list(text.encode("utf-8"))
+    def cancel(self) -> None:
+        self.stopped.set()
 
-    def single(self, texts: Iterable[str]) -> frozenset[int]:
-        return frozenset(text.encode()[0] for text in texts if len(text) == 1)
+    def end_thinking(self) -> None:
+        self.wants_answer.set()
 
-    def piece(self, token: int, special: bool = False) -> bytes:  # noqa: ARG002 - the signature of the real one
-        return bytes([token])
+    def close(self) -> None:
+        self.cancel()
+        self.engine.busy.release() if self.engine.busy.locked() else None
+
+    def __iter__(self) -> Iterator[AnyEvent]:
+        said = 0
+        while said < len(self.text) and not self.stopped.is_set():
+            if self.wants_answer.is_set() and self.parser.thinking:
+                yield from self.parser.feed("</think>")
+                said = self.text.index("</think>") + len("</think>")
+            yield from self.parser.feed(self.text[said])
+            said += 1
+            time.sleep(self.engine.delay)
+        yield from self.parser.finish()
+        yield Done("cancelled" if self.stopped.is_set() else "stop", Usage(completion_tokens=said), Timings())
 
 
 class ScriptedEngine:
-    """Answers with `script(prompt)`, a byte at a time, `delay` seconds between two characters."""
+    """Answers with `script(prompt)`, `delay` seconds between two characters."""
+
+    loaded = None
 
     def __init__(self, script: Callable[[str], str], delay: float) -> None:
         self.script, self.delay = script, delay
-        self.setup = Setup(ctx_size=4096, n_gpu_layers=0, threads=1, gpu="", sampling=Sampling())
-        self.vocabulary = ByteVocabulary()
         self.prompts: list[str] = []
         self.busy = threading.Lock()
 
-    def generate(
-        self,
-        prompt: Sequence[int],
-        _sampling: Sampling,
-        _max_tokens: int | None,
-        *,
-        progress: Progress,
-        cancelled: threading.Event,
-    ) -> Iterator[int]:
+    def generate(self, task: Generate, _cancelled: threading.Event | None = None) -> ScriptedStream:
         if not self.busy.acquire(blocking=False):
             raise EngineBusyError("busy")
-        try:
-            self.prompts.append(bytes(prompt).decode())
-            for token in self.script(self.prompts[-1]).encode():
-                if cancelled.is_set():
-                    return
-                yield token
-                progress.generated_tokens += 1
-                time.sleep(self.delay)
-            progress.finish_reason = "stop"
-        finally:
-            self.busy.release()
+        assert isinstance(task.prompt, str)
+        self.prompts.append(task.prompt)
+        return ScriptedStream(self, task)
 
     def close(self) -> None:
         pass
 
 
+class ScriptedPlan:
+    """A place for a model that is not there."""
+
+    placement = Placement(ctx_size=4096, threads=1)
+
+    def describe(self) -> str:
+        return "context 4096"
+
+
 def scripted(script: Callable[[str], str], delay: float = 0.0) -> ChatModel:
     engine = ScriptedEngine(script, delay)
     file = GGUFFile(Path("scripted.gguf"), 3, 32, {"general.name": string("Scripted *model*")}, (), 0)
-    return ChatModel(file, engine.setup, cast(Engine, engine), ChatTemplate(TEMPLATE))
+    setup = Setup(cast(Plan, ScriptedPlan()), Sampling())
+    return ChatModel(file, setup, cast(Client, engine), ChatTemplate(TEMPLATE), Specials())
 
 
 @pytest.fixture

@@ -121,13 +121,13 @@ def test_an_answer_grows_and_can_be_stopped(serve: Callable[..., Served]) -> Non
     assert "word word" in engine.prompts[1], "what was said before the stop is remembered"
 
 
-def test_a_second_tab_hears_that_the_model_is_busy(serve: Callable[..., Served]) -> None:
+def test_a_tab_hears_that_too_many_wait(serve: Callable[..., Served]) -> None:
     served = serve(delay=0.01)
     first, second = served.tab(), served.tab(locale="zh-CN")
     ask(first, "a long one")
     first.wait_for_selector("text=word word")
     ask(second, "and me?")
-    second.wait_for_selector("text=模型正在另一个标签页中回答")
+    second.wait_for_selector("text=排队等待回答的问题太多")
     assert second.input_value("#message textarea") == "and me?", "the question is kept"
     first.click("#stop")
     finished(first)

@@ -200,6 +200,72 @@ def test_parts_come_together_and_the_first_is_named_last(
     assert nemotron("verify", nemotron.library / parts[0].name).status == 0
 
 
+def test_a_model_in_parts_is_looked_at_as_a_whole(hub_here: Hub, nemotron: Program, small: Path) -> None:
+    parts = in_parts(small)
+    offer(hub_here, {path.name: path for path in parts})
+    shown = json.loads(nemotron("inspect", f"{REPO}:Q8_0", "--tensors", "--json").out)
+    assert {tensor["name"] for tensor in shown["tensors"]} == {tensor.name for tensor in read_gguf(small).tensors}
+    assert shown["bytes"] == sum(path.stat().st_size for path in parts)
+    assert nemotron.names() == [], "nothing is fetched"
+
+
+def test_a_file_that_is_another_upstream_is_replaced_by_force(hub_here: Hub, nemotron: Program, small: Path) -> None:
+    offer(hub_here, {small.name: small})
+    assert nemotron("pull", REPO).status == 0
+    newer = small_model(small.parent, "newer.gguf", seed=1)
+    offer(hub_here, {small.name: newer})
+    refused = nemotron("pull", REPO)
+    assert refused.status == 1
+    assert "exists and is another file" in refused.last
+    assert "--force" in refused.last
+    assert (nemotron.library / small.name).read_bytes() == small.read_bytes()
+    assert nemotron("pull", REPO, "--force").status == 0
+    assert (nemotron.library / small.name).read_bytes() == newer.read_bytes()
+    assert nemotron("verify", REPO).status == 0
+    got = len(hub_here.asked("storage"))
+    assert nemotron("pull", REPO, "--force").status == 0
+    assert len(hub_here.asked("storage")) == got, "what is right already is kept"
+
+
+def test_force_that_is_cut_leaves_the_old_file(hub_here: Hub, nemotron: Program, small: Path) -> None:
+    offer(hub_here, {small.name: small})
+    assert nemotron("pull", REPO).status == 0
+    offer(hub_here, {small.name: small_model(small.parent, "newer.gguf", seed=1)})
+    hub_here.fail_always("storage", small.name, status(403), after=3)
+    assert nemotron("pull", REPO, "--force", patience=1).status == 1
+    assert (nemotron.library / small.name).read_bytes() == small.read_bytes()
+    assert nemotron("verify", "Small-Q8_0").status == 0
+
+
+def test_force_never_leaves_parts_of_two_models_together(hub_here: Hub, nemotron: Program, small: Path) -> None:
+    parts = in_parts(small)
+    offer(hub_here, {path.name: path for path in parts})
+    assert nemotron("pull", f"{REPO}:Q8_0").status == 0
+    requests = len(hub_here.asked("storage", parts[2].name))
+    other = small.parent / "newer"
+    other.mkdir()
+    newer = in_parts(small_model(other, seed=1))
+    offer(hub_here, {path.name: path for path in newer})
+    hub_here.fail_always("storage", newer[2].name, status(403), after=requests - 1)
+    assert nemotron("pull", f"{REPO}:Q8_0", "--force", patience=1).status == 1
+    assert (nemotron.library / parts[1].name).read_bytes() == newer[1].read_bytes()
+    assert "missing" in nemotron("inspect", "Small-Q8_0").last
+    hub_here._faults.clear()
+    assert nemotron("pull", f"{REPO}:Q8_0", "--force").status == 0
+    assert [(nemotron.library / path.name).read_bytes() for path in parts] == [path.read_bytes() for path in newer]
+
+
+def test_what_was_pulled_is_verified_by_its_repository(hub_here: Hub, nemotron: Program, small: Path) -> None:
+    offer(hub_here, {small.name: small})
+    assert nemotron("pull", f"{REPO}:Q8_0").status == 0
+    for name in (f"{REPO}:Q8_0", f"{REPO}:q8_0"):
+        found = json.loads(nemotron("verify", name, "--json").out)["files"]
+        assert [Path(row["path"]) for row in found] == [nemotron.library / small.name]
+    assert nemotron("verify", f"{REPO}:Q4_K_M").status == 1
+    (nemotron.library / small.name).write_bytes(small.read_bytes()[:-1])
+    assert nemotron("verify", f"{REPO}:Q8_0").status == 1
+
+
 def test_a_type_forces_gguf(hub_here: Hub, nemotron: Program, small: Path) -> None:
     offer(hub_here, {"config.json": b"{}", WEIGHTS: b"weights", "Small-Q8_0.gguf": small})
     assert nemotron("pull", REPO).out == f"{snapshot(nemotron)}\n"

@@ -1,0 +1,1 @@
+"""`nemotron fit`: the best file for a card, a size or bits a weight."""

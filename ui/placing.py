@@ -1,0 +1,130 @@
+"""Where a model goes, on the command line: the options of every verb that runs one, and the plan of --dry-run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nemotron_gguf.ui import console
+from nemotron_gguf.ui.memory import parse_context, parse_memory
+
+if TYPE_CHECKING:
+    from nemotron_gguf.runner import Settings
+    from nemotron_gguf.ui.drawing import Drawing
+
+PANEL = "Where the model goes"
+
+
+def _option(metavar: str, text: str, **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=PANEL, show_default=False, **more)
+
+
+@dataclass(frozen=True)
+class Placing:
+    """What is not given is decided by what fits the devices that are there."""
+
+    ctx_size: Annotated[str | None, _option("N", "Context in tokens, such as 256k; the file's, 16k at most.")] = None
+    n_gpu_layers: Annotated[str | None, _option("N|all", "Layers on the GPU; as many as fit, if not given.")] = None
+    n_cpu_moe: Annotated[
+        int | None, _option("N", "Keep the experts of the first N blocks on the processor, as llama.cpp counts.", min=0)
+    ] = None
+    override_tensor: Annotated[
+        list[str] | None, _option("REGEX=BUFFER", "Tensors whose name matches go there, CPU for one; may be repeated.")
+    ] = None
+    cache_type_k: Annotated[
+        str | None, _option("TYPE", "Type of the keys in the cache, such as Q8_0; F16 if not given.")
+    ] = None
+    cache_type_v: Annotated[
+        str | None, _option("TYPE", "Type of the values in the cache; below F16 it needs flash attention.")
+    ] = None
+    flash_attn: Annotated[str | None, _option("auto|on|off", "Flash attention; auto: where it can be.")] = None
+    device: Annotated[
+        str | None, _option("NAME,…", "Only these devices, as `nemotron doctor` names them; none: the processor.")
+    ] = None
+    rpc: Annotated[str | None, _option("HOST:PORT,…", "Workers (llama.cpp's rpc-server) to use as well.")] = None
+    parallel: Annotated[
+        int | None, _option("N", "Answers at a time, which share the context; more of them wait.", min=1, max=256)
+    ] = None
+    cache_ram: Annotated[
+        str | None, _option("SIZE", "Memory to keep states of conversations in; 2GiB, or a quarter of what is left.")
+    ] = None
+    idle_reading: Annotated[
+        bool,
+        typer.Option(
+            "--idle-reading/--no-idle-reading",
+            help="Read what the next prompt will begin with while nobody asks.",
+            rich_help_panel=PANEL,
+        ),
+    ] = True
+    threads: Annotated[int | None, _option("N", "Threads on the processor.", min=1)] = None
+
+
+def settings_of(placing: Placing, drawing: Drawing | None = None, **more: Any) -> Settings:
+    """The options as settings of a run. Raises BadParameter for a word or a number that is none of them."""
+    from nemotron_gguf.runner import RunnerError, Settings
+
+    layers, names = placing.n_gpu_layers, placing.device
+    wishes: dict[str, Any] = {
+        "ctx_size": None if placing.ctx_size is None else parse_context(placing.ctx_size, "--ctx-size"),
+        "n_gpu_layers": None if layers is None else _layers(layers),
+        "n_cpu_moe": placing.n_cpu_moe,
+        "override_tensor": tuple(placing.override_tensor or ()),
+        "cache_type_k": placing.cache_type_k,
+        "cache_type_v": placing.cache_type_v,
+        "flash_attn": placing.flash_attn,
+        "device": None if names is None else tuple(_listed(names)) if names.lower() != "none" else (),
+        "rpc": tuple(_listed(placing.rpc or "")),
+        "parallel": placing.parallel,
+        "cache_ram": None if placing.cache_ram is None else _bytes(placing.cache_ram),
+        "idle_reading": placing.idle_reading,
+        "threads": placing.threads,
+    }
+    try:
+        return Settings(**(wishes | (drawing.wishes() if drawing else {}) | more))
+    except RunnerError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _bytes(text: str) -> int:
+    """A size of memory, or 0 for none at all."""
+    return 0 if text.strip() == "0" else parse_memory(text, "--cache-ram")
+
+
+def _layers(text: str) -> int:
+    """`all` or a number, as libllama counts: -1 for all."""
+    if text.lower() == "all":
+        return -1
+    if not (text.isascii() and text.isdecimal()):
+        raise typer.BadParameter(f"{text!r} is neither a number nor all", param_hint="--n-gpu-layers")
+    return int(text)
+
+
+def show_plan(path: Path, settings: Settings, as_json: bool) -> None:
+    """Print where a model would go, per device, with what is left. Raises RunnerError where it does not fit."""
+    from nemotron_gguf.runner import Client, inspect_model, set_up
+
+    file = inspect_model(path)
+    with Client(verbose=console.settings.debug) as engine:
+        found = set_up(file, settings, engine, measure=True).plan
+    if as_json:
+        console.print_json(found.as_dict())
+        return
+    console.say(found.describe())
+    table(found.rows())
+    for note in found.notes:
+        console.note(note)
+
+
+def table(rows: list[tuple[str, ...]]) -> None:
+    """Columns, the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *others in rows:
+        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        console.say("  ".join((first.ljust(widths[0]), *cells)).rstrip())

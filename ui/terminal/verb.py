@@ -1,0 +1,131 @@
+"""What `nemotron chat` does: one answer for a pipe or a script, or a session at the keyboard."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nemotron_gguf.runner import RunnerError, Settings
+from nemotron_gguf.runner.events import Answer, Done, PromptProgress, Reasoning, ToolCall
+from nemotron_gguf.ui import console
+from nemotron_gguf.ui.loading import open_with_bar
+from nemotron_gguf.ui.terminal.attach import Attachment, compose, read_file, read_pipe
+from nemotron_gguf.ui.terminal.keys import Ticker
+from nemotron_gguf.ui.terminal.screen import Plain
+from nemotron_gguf.ui.terminal.session import Session
+from nemotron_gguf.ui.terminal.turn import answer, follow
+
+if TYPE_CHECKING:
+    from nemotron_gguf.runner import ChatModel, Conversation
+    from nemotron_gguf.runner.events import AnyEvent
+
+INTERRUPTED = 130  # exit status of a program ended by Ctrl-C, as shells count it
+
+
+def chat(
+    path: str | Path,
+    settings: Settings | None = None,
+    *,
+    message: str | None = None,
+    system: str | None = None,
+    thinking: bool = True,
+    budget: int | None = None,
+    low_effort: bool = False,
+    files: Sequence[str] = (),
+    as_json: bool = False,
+) -> None:
+    """Talk with a model until the person leaves; with `message`, or one from a pipe, give one answer and return.
+
+    `budget`: tokens it may think; `low_effort`: less, where the template has a switch for it. `files` go with the
+    (first) message. `as_json` prints the one answer as an object.
+    Raises NemotronError where the model cannot be loaded or the one answer fails, SystemExit(130) where it was stopped.
+    """
+    _prepare_streams()
+    attached = [read_file(name) for name in files]
+    question = _question(message, attached)
+    if as_json and question is None:
+        raise RunnerError("--json needs a message to answer; give one with --message or in a pipe")
+    try:
+        with open_with_bar(path, settings) as model:
+            talk = model.conversation(system=system, thinking=thinking)
+            talk.budget, talk.low_effort = budget, low_effort
+            if question is None:
+                _session(model, talk, attached)
+            else:
+                _one_answer(model, talk, question, as_json)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _question(message: str | None, attached: Sequence[Attachment]) -> str | None:
+    """The one message to answer: given, from a pipe, or both; None for a session.
+
+    Raises RunnerError where there is nothing to answer.
+    """
+    piped = read_pipe()
+    if message is not None:
+        return compose(message, [*attached, Attachment("", piped)] if piped.strip() else attached)
+    if sys.stdin is not None and sys.stdin.isatty():
+        return None
+    if not piped.strip():
+        raise RunnerError("there is no message to answer; give one with --message, in a pipe, or type it in a terminal")
+    return compose(piped, attached)
+
+
+def _session(model: ChatModel, talk: Conversation, attached: Sequence[Attachment]) -> None:
+    session = Session(model, talk)
+    session.files += attached
+    session.run()
+
+
+def _one_answer(model: ChatModel, talk: Conversation, question: str, as_json: bool) -> None:
+    if as_json:
+        talk.add_user(question)
+        whole = _Whole()
+        done = follow(talk, whole, Ticker(whole.tick))
+        console.print_json({"model": model.name, **whole.described(done)})
+    else:
+        done = answer(talk, question)
+    if done.finish_reason == "cancelled":
+        raise SystemExit(INTERRUPTED)
+
+
+class _Whole(Plain):
+    """Shows nothing but how far a long prompt is read; keeps the rest for one object at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[AnyEvent] = []
+
+    def take(self, event: AnyEvent) -> None:
+        """Keep an event."""
+        if isinstance(event, PromptProgress):
+            super().take(event)
+        else:
+            self.close()
+            self.events.append(event)
+
+    def described(self, done: Done) -> dict[str, Any]:
+        """The whole answer, for a program."""
+        calls = [event for event in self.events if isinstance(event, ToolCall)]
+        return {
+            "answer": "".join(event.text for event in self.events if isinstance(event, Answer)),
+            "reasoning": "".join(event.text for event in self.events if isinstance(event, Reasoning)),
+            "tool_calls": [{"name": call.name, "arguments": dict(call.arguments)} for call in calls],
+            "finish_reason": done.finish_reason,
+            "usage": msgspec.to_builtins(done.usage),
+            "timings": msgspec.to_builtins(done.timings),
+            "context_used": done.context_used,
+            "context_size": done.context_size,
+        }
+
+
+def _prepare_streams() -> None:
+    """What a terminal cannot show becomes a question mark instead of an error."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
