@@ -4,6 +4,7 @@
 #   make test      ruff, mypy --strict, pytest
 #   make bench     convert and quantize against llama.cpp (minutes; run `make test` before)
 #   make bench-kernels  the quantizing kernels against ggml's own, and memcpy
+#   make bench-bits     their bits against ggml's over two million blocks a type (a night)
 #   make setup     what `make demo` needs: a virtual environment, llama-cpp-python for this machine, torch, the package
 #   make clean     remove .venv and everything built (wheels of llama.cpp stay in your cache)
 #
@@ -22,7 +23,7 @@ else
 BIN := $(VENV)/bin
 endif
 
-.PHONY: demo test lint types pytest bench bench-kernels setup setup-dev clean
+.PHONY: demo test lint types pytest bench bench-kernels bench-bits setup setup-dev clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -45,6 +46,9 @@ bench: setup-dev
 
 bench-kernels: setup-dev
 	$(BIN)/python bench/kernels.py $(BENCH_ARGS)
+
+bench-bits: setup-dev
+	$(BIN)/python bench/kernels.py --compare 2000000 $(BENCH_ARGS)
 
 setup: $(VENV)/installed llama
 

@@ -146,7 +146,7 @@ def reference_source() -> Path:
     """llama.cpp's converter."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemotron-gguf"
     named = os.environ.get("NEMOTRON_LLAMA_CPP_SOURCE")
-    folder = Path(named) if named else cache / f"llama.cpp-{version('llama-cpp-python')}"
+    folder = Path(named) if named else cache / f"llama.cpp-{version('llama-cpp-python')}-source"
     if not (folder / "convert_hf_to_gguf.py").is_file():
         sys.exit(f"{folder} has no convert_hf_to_gguf.py; run `make test` once, or set NEMOTRON_LLAMA_CPP_SOURCE")
     return folder
@@ -165,12 +165,13 @@ def commands(work: Path, kind: str, threads: int) -> dict[str, list[str | Path]]
     quantize_job = {"source": str(work / "ours.gguf"), "target": target, "params": params}
     (work / "quantize.json").write_text(json.dumps(quantize_job) + "\n")
     n = ["--threads", str(threads), "--force"]
+    as_kind = ["--type", kind, "--pad", "none"]  # as llama.cpp, to the byte
     return {
         "convert: llama.cpp": [sys.executable, AGAINST / "llama_convert.py", reference, work / "convert.json"],
         "convert: ours": [*nemotron, "convert", source, work / "ours.gguf", *n],
         "quantize: llama.cpp": [sys.executable, AGAINST / "quantizer" / "llama_quantize.py"],
-        "quantize: ours": [*nemotron, "quantize", work / "ours.gguf", work / "quantized.gguf", "--type", kind, *n],
-        "build: ours": [*nemotron, "build", source, "--type", kind, "--out-dir", work / "built", *n],
+        "quantize: ours": [*nemotron, "quantize", work / "ours.gguf", work / "quantized.gguf", *as_kind, *n],
+        "build: ours": [*nemotron, "build", source, *as_kind, "--out-dir", work / "built", *n],
     }
 
 

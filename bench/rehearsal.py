@@ -212,7 +212,8 @@ def build(url: str, out: Path, kind: str, home: Path) -> tuple[float, int]:
     """Run `nemotron build`; seconds and bytes of resident memory at the peak."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     env |= {"HF_ENDPOINT": url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, "-m", "nemotron_gguf.ui.cli", "build", REPO, "--type", kind, "--out-dir", str(out)]
+    command = [sys.executable, "-m", "nemotron_gguf.ui.cli", "build", REPO, "--type", kind, "--pad", "none"]
+    command += ["--out-dir", str(out)]
     started = time.monotonic()
     with subprocess.Popen(command, env=env) as process:
         _, status, usage = os.wait4(process.pid, 0)
