@@ -94,13 +94,13 @@ def hub_tensors(model: Nemotron) -> dict[str, Tensor]:
     return tensors
 
 
-def save(model: Nemotron, folder: Path) -> None:
-    """Write config.json, generation_config.json and model.safetensors."""
+def save(model: Nemotron, folder: Path, config: dict[str, Any] = CONFIG) -> None:
+    """Write config.json, generation_config.json and model.safetensors of a model that was made from `config`."""
     partial = folder / "model.safetensors.part"
     save_file(hub_tensors(model), partial, metadata={"format": "pt"})
     partial.chmod(0o644)
     partial.replace(folder / "model.safetensors")
-    for name, content in (("config.json", CONFIG), ("generation_config.json", GENERATION)):
+    for name, content in (("config.json", config), ("generation_config.json", GENERATION)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

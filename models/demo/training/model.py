@@ -151,7 +151,8 @@ class Experts(nn.Module):
         out = torch.cat(
             [relu2(p @ up.T) @ down.T for p, up, down in zip(parts, self.up_proj, self.down_proj, strict=True)]
         )
-        return torch.zeros_like(x).index_add(0, rows, out * weights.flatten()[order][:, None])
+        weighted = (out * weights.flatten()[order][:, None]).to(x.dtype)
+        return torch.zeros_like(x).index_add(0, rows, weighted)
 
 
 class SharedExpert(nn.Module):
