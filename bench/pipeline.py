@@ -105,7 +105,7 @@ def make_checkpoint(folder: Path, layers: str, n_experts: int, widths: Widths = 
         "moe_intermediate_size": widths.expert, "moe_shared_expert_intermediate_size": widths.shared,
         "intermediate_size": widths.expert,
         "mamba_num_heads": HEADS, "mamba_head_dim": HEAD_DIM, "n_groups": GROUPS, "ssm_state_size": STATE,
-        "num_attention_heads": 32, "num_key_value_heads": 2,
+        "num_attention_heads": 32, "num_key_value_heads": 2, "max_position_embeddings": 262144,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     listed = list(shapes(layers, n_experts, VOCAB, widths))
