@@ -101,7 +101,7 @@ def test_what_is_refused_on_the_way(hub_here: Hub, nemotron: Program, small: byt
     place, fault, words = REFUSED[kind]
     offer(hub_here, {NAME: small})
     hub_here.fail_always(place, NAME, fault, after=6)
-    ended = nemotron("pull", REPO, patience=1)
+    ended = nemotron("pull", REPO, patience=1 if "nothing" in kind else 20)
     one_line(ended, words)
     assert NAME not in nemotron.names()
     hub_here._faults.clear()
