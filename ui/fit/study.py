@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from nemotron_gguf.models.imatrix import Imatrix
     from nemotron_gguf.models.needs import Use
     from nemotron_gguf.quant.classes import Cell
-    from nemotron_gguf.quant.fit.choice import Alternative, Problem
+    from nemotron_gguf.quant.fit.alternative import Alternative
+    from nemotron_gguf.quant.fit.choice import Problem
     from nemotron_gguf.quant.fit.predict import Prediction
     from nemotron_gguf.quant.trimming import Trimming
 
@@ -78,7 +79,7 @@ class Study:
     @property
     def prediction(self) -> Prediction:
         """What the choice expects of each type."""
-        from nemotron_gguf.quant.fit.choice import Alternative
+        from nemotron_gguf.quant.fit.alternative import Alternative
         from nemotron_gguf.quant.fit.predict import Prediction
 
         cells = Alternative(self.source.plan).cells
@@ -86,7 +87,7 @@ class Study:
 
     def alternatives(self) -> list[Alternative]:
         """All widths that a file may have, with what trimming costs."""
-        from nemotron_gguf.quant.fit.choice import alternatives
+        from nemotron_gguf.quant.fit.alternative import alternatives
 
         predicted, trim = self.prediction, self.trim
         found = []
@@ -99,7 +100,8 @@ class Study:
 
     def problems(self, use: Use | None = None) -> list[Problem]:
         """What the solver chooses from: within the size of a file, or with a `use` within the memory of a card."""
-        from nemotron_gguf.quant.fit.choice import planned, problem_of
+        from nemotron_gguf.quant.fit.alternative import planned
+        from nemotron_gguf.quant.fit.choice import problem_of
 
         loss, found = self.prediction.of, []
         for one in self.alternatives():
@@ -123,7 +125,7 @@ def study(
     report: Report,
 ) -> Study:
     """Read what has to be read of the weights: a few rows, for the errors of the types."""
-    from nemotron_gguf.quant.fit.choice import Alternative
+    from nemotron_gguf.quant.fit.alternative import Alternative
     from nemotron_gguf.quant.fit.sampled import relative_errors, sample
     from nemotron_gguf.quant.fit.types import QUANTIZED
 
