@@ -219,7 +219,7 @@ def compare(contest: Contest, lab: Laboratory, budgets: int, bits: tuple[float, 
         found.append(one)
     plans = dict(contest.stock(bits[1] * 1.1))
     short = [contest.measure(name, plan, contest.short) for name, plan in plans.items()]
-    stock = [contest.measure(one.name, plans[one.name], contest.long) for one in near_the_best(short, 1.2)]
+    stock = [contest.measure(one.name, plans[one.name], contest.long) for one in near_the_best(short, 1.1)]
     rows = [(one.choice, contest.measure("fit", one.choice.plan(contest.imatrix), contest.long)) for one in found]
     show(contest, rows, stock)
 
