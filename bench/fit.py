@@ -171,7 +171,7 @@ class Contest:
         """llama.cpp's named recipes, as it makes them and padded where that is smaller, of at most so many bits."""
         seen = set()
         for kind in FILE_TYPES:
-            for pad in ("none", "auto", "all"):
+            for pad in ("none", "auto"):
                 options = QuantizeOptions(kind, imatrix=self.imatrix, pad=pad)
                 try:
                     plan = plan_quantization(self.source, options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
 
@@ -168,6 +168,10 @@ class Problem:
                 found.append(self.choice([*numbers[:number], others[numbers[number]], *numbers[number + 1 :]]))
         distinct = {tuple(one.types.values()): one for one in sorted(found, key=lambda one: (one.loss, one.cost))}
         return list(distinct.values())[:count]
+
+    def with_beside(self, nbytes: int) -> Problem:
+        """The same where the budget has to pay so much besides."""
+        return replace(self, rest_cost=self.rest_cost - self.beside + nbytes, beside=nbytes)
 
     @property
     def least(self) -> int:

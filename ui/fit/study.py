@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from nemotron_gguf.convert import FilePlan
     from nemotron_gguf.models.ggml import GGMLType
     from nemotron_gguf.models.imatrix import Imatrix
-    from nemotron_gguf.models.needs import Use
+    from nemotron_gguf.models.needs import Needs, Use
     from nemotron_gguf.quant.classes import Cell
     from nemotron_gguf.quant.fit.alternative import Alternative
     from nemotron_gguf.quant.fit.choice import Problem
@@ -100,19 +101,25 @@ class Study:
 
     def problems(self, use: Use | None = None) -> list[Problem]:
         """What the solver chooses from: within the size of a file, or with a `use` within the memory of a card."""
+        from nemotron_gguf.quant.fit.choice import problem_of
+
+        if use is None:
+            return [problem_of(one, self.prediction.of, self.imatrix) for one in self.alternatives()]
+        found = []
+        for problem, needs in self._on_a_card:
+            parts = sum_of(needs, use)
+            found.append(problem.with_beside(parts.cache + parts.state + parts.compute))
+        return found
+
+    @cached_property
+    def _on_a_card(self) -> list[tuple[Problem, Needs]]:
+        """The same within a card's memory as long as no context is there, and what the model needs in those widths."""
         from nemotron_gguf.quant.fit.alternative import planned
         from nemotron_gguf.quant.fit.choice import problem_of
 
-        loss, found = self.prediction.of, []
-        for one in self.alternatives():
-            if use is None:
-                found.append(problem_of(one, loss, self.imatrix))
-                continue
-            needs = needs_of_plan(planned(one, {}, self.imatrix))
-            parts = sum_of(needs, use)
-            beside = parts.cache + parts.state + parts.compute
-            found.append(problem_of(one, loss, self.imatrix, cost_on_card(needs), beside))
-        return found
+        loss = self.prediction.of
+        needs = ((one, needs_of_plan(planned(one, {}, self.imatrix))) for one in self.alternatives())
+        return [(problem_of(one, loss, self.imatrix, cost_on_card(need)), need) for one, need in needs]
 
 
 def study(
