@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nemotron_gguf.convert import FilePlan, Output, WriteOptions, open_checkpoint, plan_conversion, write_files
+from nemotron_gguf.convert.writer.lock import Lock
 from nemotron_gguf.models.demo import CHECKPOINT
 from nemotron_gguf.models.divergences import Divergence, Divergences, Setting, read_divergences
 from nemotron_gguf.models.ggml import GGMLType
@@ -271,7 +272,11 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     subject = subject_of(args.folder, args.checkpoint, args.tokens)
-    with open_checkpoint(subject.checkpoint) as checkpoint, Measurer(Window(threads=args.threads)) as measurer:
+    with (
+        Lock(args.folder / "run"),
+        open_checkpoint(subject.checkpoint) as checkpoint,
+        Measurer(Window(threads=args.threads)) as measurer,
+    ):
         source = plan_conversion(checkpoint, "f32")
         if not subject.reference.exists():
             write_files([Output(source, subject.reference)])

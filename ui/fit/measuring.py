@@ -91,7 +91,11 @@ class Laboratory:
 def laboratory(
     source: Source, imatrix_path: Path | None, imatrix: Imatrix | None, path: Path, wish: Wish, report: Report
 ) -> Iterator[Laboratory]:
-    """Open what measuring takes: the reference and its logits, the model in parts, an engine. Raises NemotronError."""
+    """Open what measuring takes: the reference and its logits, the model in parts, an engine.
+
+    Raises NemotronError, also where another run is at the same table or model.
+    """
+    from nemotron_gguf.convert.writer.lock import Lock
     from nemotron_gguf.quant.fit.alternative import Alternative
     from nemotron_gguf.quant.fit.variants import InParts
     from nemotron_gguf.quant.widths import paddable
@@ -103,7 +107,11 @@ def laboratory(
     folder = (wish.folder or _cache()) / digest
     folder.mkdir(parents=True, exist_ok=True)
     base = GGMLType.F32 if source.plan.header.file_size <= MOST_F32 else GGMLType.Q8_0
-    with Measurer(Window(threads=wish.threads), verbose=console.settings.debug) as measurer:
+    with (
+        Lock(path),
+        Lock(folder / "variants"),
+        Measurer(Window(threads=wish.threads), verbose=console.settings.debug) as measurer,
+    ):
         file = _reference_file(source, folder)
         material = _material(measurer, file, wish)
         text = text_of(material.chunks)
