@@ -3,8 +3,10 @@
     python bench/fit.py FOLDER [--checkpoint FOLDER_OF_SECOND_MODEL] [--plain] [--budgets 10] [--tokens 50000]
 
 Without --checkpoint it is the demo model and conversations of its world; with it the model of bench/second_model.py and
-its texts. The table of divergences is measured on the calibration text, which the importance is taken from as well; all
-files are compared on the held-out text. Everything lies in FOLDER and is gone on with.
+its texts. Files are searched for as `nemotron fit --calibrate` does: the table of divergences and the files tried are
+measured on the calibration text, which the importance is taken from as well. Then the fitted files and llama.cpp's
+recipes are compared on the held-out text, on at least --tokens predictions. Everything lies in FOLDER and is gone on
+with.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nemotron_gguf.convert import FilePlan, Output, WriteOptions, open_checkpoint, plan_conversion, write_files
+from nemotron_gguf.convert.writer.lock import Lock
 from nemotron_gguf.models.demo import CHECKPOINT
-from nemotron_gguf.models.divergences import Divergences, Setting, read_divergences
+from nemotron_gguf.models.divergences import Divergence, Divergences, Setting, read_divergences
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.imatrix import Imatrix, fill, read_imatrix, write_imatrix
 from nemotron_gguf.quant import FILE_TYPES, QuantError, QuantizeOptions, plan_quantization
-from nemotron_gguf.quant.fit.agenda import agenda
-from nemotron_gguf.quant.fit.choice import Alternative, Choice, Problem, alternatives, choose, planned, problem_of
+from nemotron_gguf.quant.fit.alternative import Alternative, alternatives
+from nemotron_gguf.quant.fit.choice import Choice, Problem, problem_of
 from nemotron_gguf.quant.fit.predict import Prediction
 from nemotron_gguf.quant.fit.sampled import relative_errors, sample
 from nemotron_gguf.quant.fit.types import QUANTIZED
@@ -39,9 +42,12 @@ from nemotron_gguf.runner.measure.texts import Text
 from nemotron_gguf.runner.measure.values import KL
 from nemotron_gguf.runner.measure.window import Window
 from nemotron_gguf.runner.preflight.check import inspect_model
-from nemotron_gguf.ui.fit.calibrate import Bench, calibrate
+from nemotron_gguf.ui.fit.calibrate import Bench
+from nemotron_gguf.ui.fit.measuring import Laboratory
+from nemotron_gguf.ui.fit.search import Found, search
 
-CALIBRATION_CHUNKS = 16  # of 512 tokens, of which 255 are scored
+CALIBRATION_CHUNKS = 32  # of 512 tokens, of which SCORED are scored
+SCORED = 255
 Floats = npt.NDArray[np.float64]
 
 
@@ -80,7 +86,7 @@ def demo_text(seed: int, count: int) -> Text:
 
 def subject_of(folder: Path, checkpoint: Path | None, tokens: int) -> Subject:
     if checkpoint is None:
-        count = max(40, tokens // 350)
+        count = max(60, tokens // 600)  # a conversation has 1500 tokens, of which half are scored
         return Subject(folder, CHECKPOINT, demo_text(11, 60), demo_text(12, count))
     parts = {name: (checkpoint.parent / f"{name}.txt").read_text("utf-8") for name in ("calibration", "held_out")}
     return Subject(folder, checkpoint, *(Text(name, text) for name, text in parts.items()))
@@ -99,10 +105,8 @@ def importance(subject: Subject, measurer: Measurer) -> Imatrix:
     return read_imatrix(target)
 
 
-def calibrated(
-    subject: Subject, source: FilePlan, imatrix: Imatrix | None, measurer: Measurer, depth: int
-) -> Divergences:
-    """The table of divergences, gone on with where there is one."""
+def laboratory(subject: Subject, source: FilePlan, imatrix: Imatrix | None, measurer: Measurer) -> Laboratory:
+    """What `nemotron fit --calibrate` works with, on the calibration text."""
     kind = "imatrix" if imatrix else "plain"
     path = subject.folder / f"{kind}.divergences.jsonl"
     material = measurer.read(subject.reference, [subject.calibration], CALIBRATION_CHUNKS)
@@ -112,8 +116,7 @@ def calibrated(
     whole = Alternative(source, paddable(source, 256))
     bench = Bench(subject.folder / f"work-{kind}", InParts(whole, imatrix, GGMLType.F32), measurer, reference)
     bench.prepare()
-    plan = agenda(whole.shares, has_imatrix=imatrix is not None, depth=depth)
-    return calibrate(bench, plan, table, path, lambda done, total, key: print(f"{done}/{total} {key}", flush=True))
+    return Laboratory(bench, path, table, lambda title, done, total: print(f"{title} {done}/{total}", flush=True))
 
 
 @dataclass(frozen=True)
@@ -142,11 +145,17 @@ class Contest:
         self.folder = subject.folder / f"files-{self.kind}"
         self.folder.mkdir(exist_ok=True)
         self.n_weights = sum(math.prod(tensor.shape) for tensor in source.tensors)
+        plain = Alternative(source)
+        self.errors = relative_errors(sample(plain.tensors, plain.cells, imatrix), QUANTIZED)
+        self.layers = {cell: len(names) for cell, names in plain.cells.items()}
+        self.alternatives = alternatives(source)
         self.short = self._reference(subject.calibration, CALIBRATION_CHUNKS, "calibration.logits")
-        self.long = self._reference(subject.held_out, tokens // 512, f"held-out-{tokens}.logits")
+        self.long = self._reference(subject.held_out, -(-tokens // SCORED), f"held-out-{tokens}.logits")
 
     def _reference(self, text: Text, chunks: int, cache: str) -> Reference:
         material = self.measurer.read(self.subject.reference, [text], chunks)
+        if material.chunks.count < chunks:
+            raise SystemExit(f"{text.name}: {material.n_predicted} predictions in all; ask for fewer --tokens")
         return self.measurer.reference(self.subject.reference, material, self.subject.folder / cache)
 
     def measure(self, name: str, plan: FilePlan, reference: Reference) -> Made:
@@ -163,7 +172,7 @@ class Contest:
         """llama.cpp's named recipes, as it makes them and padded where that is smaller, of at most so many bits."""
         seen = set()
         for kind in FILE_TYPES:
-            for pad in ("none", "auto", "all"):
+            for pad in ("none", "auto"):
                 options = QuantizeOptions(kind, imatrix=self.imatrix, pad=pad)
                 try:
                     plan = plan_quantization(self.source, options)
@@ -172,19 +181,6 @@ class Contest:
                 if plan.fingerprint not in seen and plan.header.file_size * 8 <= most * self.n_weights:
                     seen.add(plan.fingerprint)
                     yield f"{kind.name}{'' if pad == 'none' else f' pad {pad}'}", plan
-
-    def fitted(self, problems: Sequence[Problem], budget: int) -> tuple[Choice, FilePlan] | None:
-        """The fitted file: of the choice and its neighbours the best on the calibration text."""
-        choice = choose(problems, budget)
-        if choice is None:
-            return None
-        problem = next(one for one in problems if one.alternative.pad == choice.alternative.pad)
-        tried = [choice, *problem.neighbours(choice, budget, 3)]
-        plans = [planned(one.alternative, one.types, self.imatrix) for one in tried]
-        means = [self.measure("fit", plan, self.short).mean for plan in plans]
-        print(f"predicted {choice.loss:.4g}, measured {means[0]:.4g}, best of neighbours {min(means):.4g}")
-        best = means.index(min(means))
-        return tried[best], plans[best]
 
 
 def near_the_best(found: Sequence[Made], slack: float) -> list[Made]:
@@ -203,24 +199,37 @@ def at_size(stock: Sequence[Made], nbytes: int) -> float | None:
     return math.exp(float(np.interp(nbytes, sizes, logs)))
 
 
-def compare(contest: Contest, table: Divergences, budgets: int, bits: tuple[float, float]) -> None:
+def known_of(contest: Contest, measured: Mapping[str, Divergence]) -> list[Problem]:
+    """What the solver chooses from, as `nemotron fit` has it."""
+    prediction = Prediction(contest.errors, contest.layers, measured)
+    return [problem_of(one, prediction.of, contest.imatrix) for one in contest.alternatives]
+
+
+def compare(contest: Contest, lab: Laboratory, budgets: int, bits: tuple[float, float]) -> None:
     """Print, for each budget, the fitted file beside the stock files."""
-    cells = Alternative(contest.source).cells
-    samples = sample(Alternative(contest.source).tensors, cells, contest.imatrix)
-    errors = relative_errors(samples, QUANTIZED)
-    prediction = Prediction(errors, {cell: len(names) for cell, names in cells.items()}, table.cells)
-    problems = [problem_of(one, prediction.of, contest.imatrix) for one in alternatives(contest.source)]
-    low = max(bits[0], 8 * min(problem.least for problem in problems) / contest.n_weights * 1.02)
-    plans = dict(contest.stock(bits[1] * 1.1))
-    short = [contest.measure(name, plan, contest.short) for name, plan in plans.items()]
-    stock = [contest.measure(one.name, plans[one.name], contest.long) for one in near_the_best(short, 1.2)]
-    rows = []
+    least = min(problem.least for problem in known_of(contest, lab.table.cells))
+    low = max(bits[0], 8 * least / contest.n_weights * 1.02)
+    found: list[Found] = []
     for step in range(budgets):
         bpw = low * (bits[1] / low) ** (step / (budgets - 1))
-        found = contest.fitted(problems, int(bpw * contest.n_weights / 8))
-        if found:
-            rows.append((found[0], contest.measure("fit", found[1], contest.long)))
+        one = search(lab, lambda measured: known_of(contest, measured), int(bpw * contest.n_weights / 8))
+        assert one
+        print(
+            f"{bpw:.3f} bits: {describe(one.choice)}, measured {lab.table.cells[one.choice.key].mean:.5g}", flush=True
+        )
+        found.append(one)
+    plans = dict(contest.stock(bits[1] * 1.1))
+    short = [contest.measure(name, plan, contest.short) for name, plan in plans.items()]
+    stock = [contest.measure(one.name, plans[one.name], contest.long) for one in near_the_best(short, 1.1)]
+    rows = [(one.choice, contest.measure("fit", one.choice.plan(contest.imatrix), contest.long)) for one in found]
     show(contest, rows, stock)
+
+
+def describe(choice: Choice) -> str:
+    """A named recipe's name, or the types of the middle of each class; and the widths."""
+    widths = "+".join(sorted(choice.alternative.pad)) or "none"
+    types = {f"{cell.name} {kind.name}" for cell, kind in choice.types.items() if cell.part == "middle"}
+    return f"{choice.named.name if choice.named else ', '.join(sorted(types))}; padded: {widths}"
 
 
 def show(contest: Contest, rows: Sequence[tuple[Choice, Made]], stock: Sequence[Made]) -> None:
@@ -263,16 +272,20 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     subject = subject_of(args.folder, args.checkpoint, args.tokens)
-    with open_checkpoint(subject.checkpoint) as checkpoint, Measurer(Window(threads=args.threads)) as measurer:
+    with (
+        Lock(args.folder / "run"),
+        open_checkpoint(subject.checkpoint) as checkpoint,
+        Measurer(Window(threads=args.threads)) as measurer,
+    ):
         source = plan_conversion(checkpoint, "f32")
         if not subject.reference.exists():
             write_files([Output(source, subject.reference)])
         imatrix = None if args.plain else importance(subject, measurer)
-        table = calibrated(subject, source, imatrix, measurer, args.depth)
+        lab = laboratory(subject, source, imatrix, measurer)
+        lab.calibrate(imatrix, args.depth)
         if args.budgets:
-            compare(
-                Contest(subject, source, imatrix, measurer, args.tokens), table, args.budgets, (args.least, args.most)
-            )
+            contest = Contest(subject, source, imatrix, measurer, args.tokens)
+            compare(contest, lab, args.budgets, (args.least, args.most))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from nemotron_gguf.models.divergences import read_divergences
 from nemotron_gguf.models.imatrix import read_imatrix
 from nemotron_gguf.quant import plan_of_file
 from nemotron_gguf.quant.classes import CLASSES, Cell
-from nemotron_gguf.quant.fit.choice import Alternative
+from nemotron_gguf.quant.fit.alternative import Alternative
 from nemotron_gguf.quant.fit.predict import LEAST, Prediction
 from nemotron_gguf.quant.fit.sampled import Sample, relative_errors, sample
 from nemotron_gguf.quant.fit.types import QUANTIZED

@@ -49,7 +49,9 @@ class Collecting:
                                                  rich_help_panel=COLLECTING)] = False  # fmt: skip
     parse_special: Annotated[bool, typer.Option("--parse-special", rich_help_panel=COLLECTING,
                                                 help="Take special tokens that are spelled out in --text for what they are.")] = False  # fmt: skip  # noqa: E501
-    batch_size: Annotated[int, _option(COLLECTING, "Tokens that go in together; 2048 if not given.", min=16)] = 2048
+    batch_size: Annotated[
+        int, _option(COLLECTING, "Tokens that go in together; 2048, or what 256 MiB of logits allow.", min=16)
+    ] = 2048
     ubatch_size: Annotated[int, _option(COLLECTING, "Tokens computed at a time; 512 if not given.", min=16)] = 512
 
 
@@ -152,8 +154,8 @@ def _compute(path: Path, collecting: Collecting, devices: Devices, writing: Writ
     goal = Goal(collecting.chunks, collecting.until_covered, collecting.process_output)
     file, settings = inspect_model(path), settings_of(Placing(**asdict(devices)))
     with Lock(target), Client(verbose=console.settings.debug) as engine:
-        chunks, names = _chunks(engine, file, collecting)
-        placement = _placement(engine, file, settings, _window(collecting))
+        chunks, n_vocab, names = _chunks(engine, file, collecting)
+        placement = _placement(engine, file, settings, _window(collecting).for_vocabulary(n_vocab))
         _make(engine, file, chunks, placement, goal, target, names, writing)
 
 
@@ -163,8 +165,8 @@ def _window(collecting: Collecting) -> Window:
     return Window(n_ctx=collecting.ctx_size, batch=collecting.batch_size, ubatch=collecting.ubatch_size)
 
 
-def _chunks(engine: Client, file: GGUFFile, collecting: Collecting) -> tuple[Chunks, list[str]]:
-    """The text in chunks, and its names for the file's keys."""
+def _chunks(engine: Client, file: GGUFFile, collecting: Collecting) -> tuple[Chunks, int, list[str]]:
+    """The text in chunks, of a vocabulary of how many tokens, and its names for the file's keys."""
     import numpy as np
 
     from nemotron_gguf.runner.measure.chunks import cut
@@ -178,7 +180,8 @@ def _chunks(engine: Client, file: GGUFFile, collecting: Collecting) -> tuple[Chu
         names, ours = [OURS], calibration_texts(file)
         read = [engine.read_texts(file.path, [text.text], text.special) for text in ours]
     tokens = [np.frombuffer(raw, np.int32).tolist() for part in read for raw in part.texts]
-    return cut(tokens, collecting.ctx_size, None if read[0].bos < 0 else read[0].bos), names
+    bos = None if read[0].bos < 0 else read[0].bos
+    return cut(tokens, collecting.ctx_size, bos), read[0].n_vocab, names
 
 
 def _placement(engine: Client, file: GGUFFile, settings: Settings, window: Window) -> Placement:

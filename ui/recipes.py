@@ -67,7 +67,7 @@ def settled(asked: Sequence[Asked], plan: FilePlan, chosen: Mapping[str, Any]) -
 def _by_recipe(recipe: Recipe, options: QuantizeOptions, plan: FilePlan, trim: Any) -> QuantizeOptions:
     """The recipe's types behind those that `--tensor-type` names, and its widths."""
     from nemotron_gguf.models.widths import Dimension
-    from nemotron_gguf.quant.fit.choice import Alternative
+    from nemotron_gguf.quant.fit.alternative import Alternative
 
     names = [name for members in Alternative(plan).cells.values() for name in members]
     less = frozenset(Dimension(name) for name in recipe.trim)

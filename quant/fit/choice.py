@@ -6,96 +6,29 @@ options and costs. Within one the solver chooses, between them the least diverge
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
-from math import inf, prod
+from math import inf
 
-from nemotron_gguf.convert.errors import ConvertError
-from nemotron_gguf.convert.plan import FilePlan, TensorPlan
-from nemotron_gguf.convert.widths.change import BLOCK
-from nemotron_gguf.convert.writer.split import without_leading_ones
+from nemotron_gguf.convert.plan import FilePlan
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.models.gguf_writer import pad, tensor_bytes
 from nemotron_gguf.models.imatrix import Imatrix
 from nemotron_gguf.models.widths import Dimension
-from nemotron_gguf.quant.classes import PARTS, Cell, cells_of
+from nemotron_gguf.quant.classes import PARTS, Cell
 from nemotron_gguf.quant.file_types import FILE_TYPES, FileType, file_type
+from nemotron_gguf.quant.fit.alternative import Alternative, planned
 from nemotron_gguf.quant.fit.solver import Question, best, undominated
 from nemotron_gguf.quant.fit.types import candidates
-from nemotron_gguf.quant.options import QuantizeOptions
-from nemotron_gguf.quant.plan import plan_quantization
-from nemotron_gguf.quant.recipe import is_quantizable
 from nemotron_gguf.quant.recipe_file import Recipe
-from nemotron_gguf.quant.trimming import Trimming
-from nemotron_gguf.quant.widths import order, paddable, with_widths
 
 Cost = Callable[[str, tuple[int, ...], GGMLType], int]
 """Bytes that a tensor of a name, a row-major shape and a type takes of a budget."""
 
 _BASES = {GGMLType.Q3_K: "Q3_K_M", GGMLType.IQ3_S: "IQ3_S", GGMLType.IQ2_S: "IQ2_M", GGMLType.IQ2_XS: "IQ2_XS"}
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A file before it is quantized, and what becomes of its widths: which are padded, which lose neurons.
-
-    `lost` is the divergence that trimming costs, beside that of the types.
-    """
-
-    source: FilePlan
-    pad: frozenset[Dimension] = frozenset()
-    trim: Trimming | None = None
-    lost: float = 0.0
-
-    @property
-    def options(self) -> QuantizeOptions:
-        """What every file of this alternative has in common."""
-        return QuantizeOptions(file_type("Q8_0"), pad=self.pad, trim=self.trim, allow_requantize=True, dry_run=True)
-
-    @cached_property
-    def plan(self) -> FilePlan:
-        """The file with its new widths, not quantized."""
-        return with_widths(self.source, self.options)
-
-    @cached_property
-    def tensors(self) -> dict[str, TensorPlan]:
-        """All tensors by name, their shapes as the quantized file has them."""
-        return {tensor.name: without_leading_ones(tensor) for tensor in self.plan.tensors}
-
-    @cached_property
-    def cells(self) -> dict[Cell, tuple[str, ...]]:
-        """The tensors that may be quantized, by cell."""
-        tensors = sorted(self.tensors.values(), key=order)
-        return cells_of(t.name for t in tensors if is_quantizable(t.name, t.shape, self.options))
-
-    @cached_property
-    def shares(self) -> dict[Cell, float]:
-        """Each cell's part of all weights that may be quantized, 0 to 1."""
-        weights = {cell: sum(prod(self.tensors[name].shape) for name in names) for cell, names in self.cells.items()}
-        return {cell: count / sum(weights.values()) for cell, count in weights.items()}
-
-
-def alternatives(source: FilePlan, trim: Trimming | None = None) -> list[Alternative]:
-    """Every set of widths that may be padded or, where neurons were chosen, trimmed; the unchanged file first."""
-    try:
-        can_pad = paddable(source, BLOCK)
-    except ConvertError:  # a model whose widths are not known
-        return [Alternative(source)]
-    can_trim = trim.dimensions if trim else frozenset()
-    ways = [
-        [None, "pad", *(["trim"] if dimension in can_trim else [])] for dimension in Dimension if dimension in can_pad
-    ]
-    dimensions = [dimension for dimension in Dimension if dimension in can_pad]
-    found = []
-    for chosen in product(*ways):
-        named = list(zip(dimensions, chosen, strict=True))
-        less = frozenset(dimension for dimension, way in named if way == "trim")
-        some = replace(trim, dimensions=less) if trim and less else None
-        found.append(Alternative(source, frozenset(d for d, way in named if way == "pad"), some))
-    return found
 
 
 @dataclass(frozen=True)
@@ -110,17 +43,44 @@ class Option:
 
 @dataclass(frozen=True)
 class Choice:
-    """A type for every cell of an alternative; `nbytes` of the file, `cost` of the budget, `loss` as predicted."""
+    """A type for every cell of an alternative; `nbytes` of the file, `cost` of the budget, `loss` as predicted.
+
+    Where a named recipe is chosen, `named` is it, `named_types` has its tensors' types, and `types` nothing.
+    """
 
     alternative: Alternative
     types: Mapping[Cell, GGMLType]
     nbytes: int
     cost: int
     loss: float
+    named: FileType | None = None
+    named_types: Mapping[str, GGMLType] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        """How a table names the measurement of this file: a hash of its widths and of its tensors' types."""
+        members = self.alternative.cells
+        kinds = self.named_types or {name: kind for cell, kind in self.types.items() for name in members[cell]}
+        trimmed = self.alternative.trim.dimensions if self.alternative.trim else ()
+        widths = [f"pad {width}" for width in sorted(self.alternative.pad)] + [
+            f"trim {width}" for width in sorted(trimmed)
+        ]
+        text = "\n".join([*widths, *(f"{name} {kind.name}" for name, kind in sorted(kinds.items()))])
+        return f"whole={hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def plan(self, imatrix: Imatrix | None) -> FilePlan:
+        """The plan of the file. Raises QuantError where a type needs importance that is missing."""
+        return planned(self.alternative, self.types, imatrix, self.named, dry_run=False)
+
+    def sketch(self, imatrix: Imatrix | None) -> FilePlan:
+        """The same for its sizes alone."""
+        return planned(self.alternative, self.types, imatrix, self.named)
 
     @cached_property
     def base(self) -> FileType:
-        """The file type that a reader is told: that of most weights."""
+        """The file type that a reader is told: the named one, else that of most weights."""
+        if self.named:
+            return self.named
         weights: Counter[GGMLType] = Counter()
         for cell, kind in self.types.items():
             tensors = (self.alternative.tensors[name] for name in self.alternative.cells[cell])
@@ -156,12 +116,19 @@ def base_of(kinds: Iterable[GGMLType]) -> FileType:
 
 @dataclass(frozen=True)
 class Problem:
-    """An alternative with all that its cells may be, and what is the same whatever they are."""
+    """An alternative with all that its cells may be, and what is the same whatever they are.
+
+    The rest is what `problem_of` was given.
+    """
 
     alternative: Alternative
     options: Mapping[Cell, tuple[Option, ...]]
     rest_nbytes: int
     rest_cost: int
+    imatrix: Imatrix | None
+    predicted: Callable[[Cell, GGMLType], float]
+    price: Cost | None
+    beside: int
 
     @cached_property
     def _items(self) -> list[list[tuple[int, float]]]:
@@ -202,6 +169,10 @@ class Problem:
         distinct = {tuple(one.types.values()): one for one in sorted(found, key=lambda one: (one.loss, one.cost))}
         return list(distinct.values())[:count]
 
+    def with_beside(self, nbytes: int) -> Problem:
+        """The same where the budget has to pay so much besides."""
+        return replace(self, rest_cost=self.rest_cost - self.beside + nbytes, beside=nbytes)
+
     @property
     def least(self) -> int:
         """What the cheapest choice costs."""
@@ -235,7 +206,7 @@ def problem_of(
     found: dict[Cell, tuple[Option, ...]] = {}
     for cell, names in alternative.cells.items():
         members = [tensors[name] for name in names]
-        kinds = candidates(cell.name, members[0].type, parts[cell.name], has_imatrix=imatrix is not None)
+        kinds = candidates(cell.name, members[0].type, parts[cell.name], has_imatrix=_covers(imatrix, names))
         fitting = [kind for kind in kinds if all(tensor.n_per_row % kind.block_size == 0 for tensor in members)]
         options = [
             Option(
@@ -255,16 +226,12 @@ def problem_of(
     inside = {name for names in alternative.cells.values() for name in names}
     outside = [tensor for tensor in whole.tensors if tensor.name not in inside]
     rest_cost = rest if cost is None else sum(cost(t.name, t.shape, t.type) for t in outside)
-    return Problem(alternative, found, rest, rest_cost + beside)
+    return Problem(alternative, found, rest, rest_cost + beside, imatrix, loss, cost, beside)
 
 
-def planned(alternative: Alternative, types: Mapping[Cell, GGMLType], imatrix: Imatrix | None) -> FilePlan:
-    """The plan of the file of a choice, for its sizes: missing importance is no error here."""
-    patterns = Recipe("", alternative.options.type, types).tensor_types(
-        name for names in alternative.cells.values() for name in names
-    )
-    options = replace(alternative.options, imatrix=imatrix, tensor_types=patterns)
-    return plan_quantization(alternative.source, options)
+def _covers(imatrix: Imatrix | None, names: Iterable[str]) -> bool:
+    """Whether a matrix tells of all these tensors; an empty one, for sizes alone, stands for any."""
+    return imatrix is not None and (not imatrix.entries or all(name in imatrix.entries for name in names))
 
 
 def choose(problems: Sequence[Problem], budget: int) -> Choice | None:

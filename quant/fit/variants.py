@@ -16,7 +16,7 @@ from nemotron_gguf.models.gguf_parts import SPLIT_COUNT, SPLIT_KEYS, SPLIT_NO, S
 from nemotron_gguf.models.gguf_values import Value, ValueType
 from nemotron_gguf.models.imatrix import Imatrix
 from nemotron_gguf.quant.classes import Cell
-from nemotron_gguf.quant.fit.choice import Alternative, planned
+from nemotron_gguf.quant.fit.alternative import Alternative, planned
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ llama-perplexity's."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -23,9 +23,9 @@ Slices: TypeAlias = Callable[[slice], Logits]
 
 
 class Source(Protocol):
-    """The rows of a chunk from the `begin`-th on, by slices."""
+    """`count` rows of a chunk from the `begin`-th on, by slices of these."""
 
-    def rows(self, chunk: int, begin: int) -> Slices:
+    def rows(self, chunk: int, begin: int, count: int) -> Slices:
         """Asked by one thread; the slices by several."""
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ def open_source(llama: Any, task: Score, n_vocab: int) -> Source:
 class Nothing:
     """No reference."""
 
-    def rows(self, chunk: int, begin: int) -> Slices:  # noqa: ARG002 - there are none
+    def rows(self, chunk: int, begin: int, count: int) -> Slices:  # noqa: ARG002 - there are none
         """No rows."""
         return lambda _rows: np.empty((0, 0), np.float32)
 
@@ -67,12 +67,12 @@ class ExactSource:
         self._reader, self._product = reader, product
         self._last: tuple[int, Logits] | None = None
 
-    def rows(self, chunk: int, begin: int) -> Slices:
-        """Float32 logits, as the model gave them."""
+    def rows(self, chunk: int, begin: int, count: int) -> Slices:
+        """Float32 logits, as the model gave them; no more of them are computed than were asked for."""
         if self._last is None or self._last[0] != chunk:
-            found = self._reader.chunk(chunk)
-            self._last = chunk, self._product.logits(found) if self._product else found
-        logits = self._last[1][begin:]
+            self._last = chunk, self._reader.chunk(chunk)
+        found = self._last[1][begin : begin + count]
+        logits = self._product.logits(found) if self._product else found
         return lambda rows: logits[rows]
 
     def close(self) -> None:
@@ -88,9 +88,9 @@ class LlamaSource:
     def __init__(self, reader: LlamaLogitsReader) -> None:
         self._reader = reader
 
-    def rows(self, chunk: int, begin: int) -> Slices:
+    def rows(self, chunk: int, begin: int, count: int) -> Slices:
         """Float32, decoded by the thread that asks."""
-        found = self._reader.chunk(chunk)[begin:]
+        found = self._reader.chunk(chunk)[begin : begin + count]
         return lambda rows: decode(found[rows], self._reader.layout.n_vocab)
 
     def close(self) -> None:
@@ -106,26 +106,36 @@ class Target:
         self._append = llama_logits.append if task.llama_format else reference_logits.append
         self.taker = InputTaker(llama) if task.matrix else None
         self._product = OutputProduct(llama, task.matrix, task.placement.threads) if task.matrix else None
+        self._parts: dict[int, list[Logits]] = {}
+        self._step: tuple[Logits, dict[int, int]] = np.empty((0, 0), np.float32), {}
 
-    def keep(self, chunks: Sequence[Logits]) -> None:
-        """Append the logits of some chunks that went through the model together.
+    def take_in(self, chunk: int, logits: Logits, *, lasting: bool) -> None:
+        """More rows of a chunk that is under way; `lasting`: they are good until `keep`, else until the next step.
 
         Raises OtherBitsError where these cannot be had from the inputs of the output matrix, bit for bit.
         """
-        taken = self.taker.take() if self.taker else None
-        for logits in chunks:
-            self._append(self._file, self._inputs(logits, taken) if self._product else logits)
+        rows = self._inputs(logits) if self._product else logits if lasting else logits.copy()
+        self._parts.setdefault(chunk, []).append(rows)
+
+    def keep(self) -> None:
+        """Append the chunks that are under way, which are whole now."""
+        for _, parts in sorted(self._parts.items()):
+            self._append(self._file, parts[0] if len(parts) == 1 else np.concatenate(parts))
+        self._parts.clear()
         self._file.flush()
 
-    def _inputs(self, logits: Logits, taken: Logits | None) -> Logits:
-        """Those of the inputs that give a chunk's logits, in their order."""
+    def _inputs(self, logits: Logits) -> Logits:
+        """Those of the step's inputs that give these logits, in their order."""
         assert self._product
-        found = None
+        assert self.taker
+        taken = self.taker.take()
         if taken is not None and taken.shape[1] == self._product.matrix.n_columns:
-            found = _matching(self._product.logits(taken), logits)
-        if taken is None or found is None or not _same(self._product.logits(taken[found]), logits):
+            self._step = taken, _places(self._product.logits(taken))
+        inputs, places = self._step
+        found = [places.get(hash(row.tobytes()), -1) for row in logits]
+        if -1 in found or not _same(self._product.logits(inputs[found]), logits):
             raise OtherBitsError("the output matrix alone gives other bits than the model")
-        return taken[found]
+        return inputs[found]
 
     def close(self) -> None:
         """Close the files."""
@@ -134,11 +144,9 @@ class Target:
             self._product.close()
 
 
-def _matching(computed: Logits, logits: Logits) -> list[int] | None:
-    """For each row of logits an equal one among those computed, which libllama may have in another order."""
-    places = {hash(row.tobytes()): index for index, row in enumerate(computed)}
-    found = [places.get(hash(row.tobytes()), -1) for row in logits]
-    return None if -1 in found else found
+def _places(computed: Logits) -> dict[int, int]:
+    """Where each row is, by its hash: libllama may have them in another order."""
+    return {hash(row.tobytes()): index for index, row in enumerate(computed)}
 
 
 def _same(ours: Logits, theirs: Logits) -> bool:

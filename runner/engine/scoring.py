@@ -11,7 +11,7 @@ import numpy as np
 
 from nemotron_gguf.runner.engine.library import library
 from nemotron_gguf.runner.engine.measuring import Cancelled, Job, MeasuredModel, Steps
-from nemotron_gguf.runner.engine.references import Logits, Slices, Target, open_source
+from nemotron_gguf.runner.engine.references import Slices, Target, open_source
 from nemotron_gguf.runner.errors import RunnerError
 from nemotron_gguf.runner.measure.chunks import Tokens
 from nemotron_gguf.runner.measure.values import Scorer, Values, pack, score_alone, score_logprobs
@@ -48,7 +48,7 @@ class Group:
         self,
         task: Score,
         model: MeasuredModel,
-        rows: Callable[[int, int], Slices],
+        rows: Callable[[int, int, int], Slices],
         scorer: Scorer,
         target: Target | None,
     ) -> None:
@@ -60,20 +60,19 @@ class Group:
     def run(self, tokens: Tokens, number: int) -> Iterator[ChunkScored]:
         """Run chunks, of which the first is `number`, score them, and keep their logits where they are wanted."""
         values: list[list[Values]] = [[] for _ in tokens]
-        kept: list[list[Logits]] = [[] for _ in tokens]
         for out in self.model.run(tokens, self.bos, self.first):
             rows = out.logits[: tokens.shape[1] - 1 - out.begin]  # what follows the last token is not known
             if not len(rows):
                 continue
             targets = tokens[out.chunk, out.begin + 1 : out.begin + 1 + len(rows)]
-            reference = self.rows(number + out.chunk, out.begin - self.first)
+            reference = self.rows(number + out.chunk, out.begin - self.first, len(rows))
             values[out.chunk].append(self.scorer(rows, reference, targets))
             if self.target:
-                kept[out.chunk].append(rows if self.in_one_step else rows.copy())
+                self.target.take_in(out.chunk, rows, lasting=self.in_one_step)
         for index, found in enumerate(values):
             if not all(np.isfinite(part[:, 0]).all() for part in found):
                 raise RunnerError(f"the model's logits in chunk {number + index} are not finite; verify the file")
         if self.target:
-            self.target.keep([parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in kept])
+            self.target.keep()
         for index, found in enumerate(values):
             yield ChunkScored(number + index, pack(found))

@@ -82,7 +82,7 @@ class Measurer:
         material = reference.material if reference else against
         assert isinstance(material, Material)
         check_vocabulary(file, material)
-        task = self._task(file, material.chunks)
+        task = self._task(file, material)
         if reference:
             about = {"llama_format": reference.llama_format, "matrix": reference.matrix}
             task = changed(task, reference=os.fsencode(reference.path), **about)
@@ -118,7 +118,7 @@ class Measurer:
         """
         file = inspect_model(path)
         check_vocabulary(file, material)
-        identity, task = self._identity(file, material), self._task(file, material.chunks)
+        identity, task = self._identity(file, material), self._task(file, material)
         matrix = output_matrix(file, task.placement)
         made = Layout(material.n_rows, material.n_vocab, material.n_vocab, material.chunks.tokens, identity)
         found = usable(cache, made, force)
@@ -179,7 +179,7 @@ class Measurer:
             announce(layout.file_size)
         part.unlink(missing_ok=True)  # which file an unfinished one is of, it does not say either
         llama_logits.begin(part, layout)
-        self._write(changed(self._task(file, material.chunks), llama_format=True), part, cache, report)
+        self._write(changed(self._task(file, material), llama_format=True), part, cache, report)
         return self.read_llama_reference(cache, material.chunks.bos)
 
     def read_llama_reference(self, path: Path, bos: int | None) -> Reference:
@@ -191,9 +191,9 @@ class Measurer:
         material = Material(Chunks(found.tokens, bos), found.n_vocab, "")
         return Reference(path, material, path.name, {"llama.cpp": str(path)}, llama_format=True)
 
-    def _place(self, file: GGUFFile) -> Placement:
+    def _place(self, file: GGUFFile, material: Material) -> Placement:
         """Where a file goes. Raises RunnerError where that does not fit."""
-        wanted = self.window.placement()
+        wanted = self.window.for_vocabulary(material.n_vocab).placement()
         if self.settings is None:
             return wanted
         asked = replace(self.settings, ctx_size=wanted.ctx_size, parallel=wanted.parallel)
@@ -201,14 +201,19 @@ class Measurer:
         found = replace(found, ctx_size=wanted.ctx_size, batch=wanted.batch, ubatch=wanted.ubatch)
         return replace(found, kv_unified=wanted.kv_unified)
 
-    def _task(self, file: GGUFFile, chunks: Chunks) -> Score:
+    def _task(self, file: GGUFFile, material: Material) -> Score:
+        chunks = material.chunks
         tokens = np.ascontiguousarray(chunks.tokens, "<i4").tobytes()
         bos = -1 if chunks.bos is None else chunks.bos
-        return Score(os.fsencode(file.path), self._place(file), tokens, chunks.n_ctx, bos)
+        return Score(os.fsencode(file.path), self._place(file, material), tokens, chunks.n_ctx, bos)
 
     def _identity(self, file: GGUFFile, material: Material) -> dict[str, str]:
         start = str(material.chunks.bos)
-        return {"file": model_of(file), "setting": setting_of(self._place(file)), "beginning of chunks": start}
+        return {
+            "file": model_of(file),
+            "setting": setting_of(self._place(file, material)),
+            "beginning of chunks": start,
+        }
 
     def _write(self, task: Score, part: Path, cache: Path, report: Report | None) -> None:
         """Compute a reference's logits; they get their name when all are there, and go on later where they are not."""

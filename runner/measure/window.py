@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nemotron_gguf.runner.errors import RunnerError
 from nemotron_gguf.runner.measure.chunks import SMALLEST
@@ -10,6 +10,7 @@ from nemotron_gguf.runner.placement.placement import UBATCH, Placement
 from nemotron_gguf.runner.settings import default_threads
 
 BATCH = 512  # tokens; more than a ubatch only takes more memory for logits
+LOGITS = 1 << 28  # bytes that those of a batch may take: 512 tokens of a vocabulary of 131,072
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class Window:
     def parallel(self) -> int:
         """Chunks at a time, as llama-perplexity has them."""
         return max(1, self.batch // self.n_ctx)
+
+    def for_vocabulary(self, n_vocab: int) -> Window:
+        """The same, with smaller batches where the logits of every token of one would take more than LOGITS bytes."""
+        return replace(self, batch=min(self.batch, max(LOGITS // (4 * n_vocab), SMALLEST)))
 
     def placement(self) -> Placement:
         """What the engine is told where a model runs on the processor alone."""

@@ -8,7 +8,7 @@ import pytest
 
 from nemotron_gguf.convert import open_checkpoint, plan_conversion
 from nemotron_gguf.quant.classes import Cell, cells_of, class_of
-from nemotron_gguf.quant.fit.choice import Alternative
+from nemotron_gguf.quant.fit.alternative import Alternative
 from nemotron_gguf.tests.conftest import KINDS
 
 if TYPE_CHECKING:

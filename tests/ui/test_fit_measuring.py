@@ -13,7 +13,7 @@ from nemotron_gguf.models.divergences import Divergence, Divergences, Setting, r
 from nemotron_gguf.models.ggml import GGMLType as T
 from nemotron_gguf.quant.classes import Cell
 from nemotron_gguf.quant.fit.agenda import Measurement
-from nemotron_gguf.quant.fit.choice import Alternative, planned
+from nemotron_gguf.quant.fit.alternative import Alternative, planned
 from nemotron_gguf.quant.fit.variants import InParts
 from nemotron_gguf.runner.measure.measurer import Measurer
 from nemotron_gguf.runner.measure.window import Window

@@ -5,7 +5,6 @@ Here the rooms meet: `quant` says what a variant consists of, `convert` writes i
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from nemotron_gguf.convert import FilePlan
     from nemotron_gguf.quant.classes import Cell
     from nemotron_gguf.quant.fit.agenda import Measurement
-    from nemotron_gguf.quant.fit.choice import Choice
     from nemotron_gguf.quant.fit.variants import InParts
     from nemotron_gguf.runner.measure.evaluation import Reference
     from nemotron_gguf.runner.measure.measurer import Measurer
@@ -46,6 +44,15 @@ class Bench:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write({self._base_path(number): self._base_plan(number) for number in range(self.parts.count)})
 
+    def measure_file(self, plan: FilePlan) -> Divergence:
+        """The divergence of a whole file, which is removed afterwards, whatever happens."""
+        path = self.folder / f"whole-{plan.fingerprint[:16]}.gguf"
+        try:
+            self._write({path: plan})
+            return self._divergence(path)
+        finally:
+            _remove(path)
+
     def measure(self, types: Mapping[Cell, GGMLType]) -> Divergence:
         """The divergence of the model with these types. Its own parts are removed afterwards, whatever happens."""
         changed = {cell: kind for cell, kind in types.items() if kind is not self.parts.type_of(cell, {})}
@@ -53,12 +60,14 @@ class Bench:
         variant = self.folder / STEM
         try:
             self._write({own[cell]: self.parts.part(cell, kind) for cell, kind in changed.items()})
-            first = self._linked(variant, own)
-            found = self.measurer.evaluate(first, self.reference).divergence
+            return self._divergence(self._linked(variant, own))
         finally:
             shutil.rmtree(variant, ignore_errors=True)
             for path in own.values():
                 _remove(path)
+
+    def _divergence(self, path: Path) -> Divergence:
+        found = self.measurer.evaluate(path, self.reference).divergence
         return Divergence(found.kl_mean.value, found.kl_mean.error or 0.0, found.n_tokens)
 
     def _base_plan(self, number: int) -> FilePlan:
@@ -104,14 +113,6 @@ def calibrate(bench: Bench, plan: Sequence[Measurement], table: Divergences, pat
             write_divergences(path, table)
     report(len(plan), len(plan), "")
     return table
-
-
-def key_of_choice(choice: Choice) -> str:
-    """How a table names the measurement of a whole choice: a hash of its types and of what was trimmed."""
-    text = " ".join(sorted(f"{cell}={kind.name}" for cell, kind in choice.types.items()))
-    if choice.alternative.trim:
-        text += " " + " ".join(sorted(choice.alternative.trim.dimensions))
-    return f"whole={hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -40,7 +40,7 @@ def _row(
     found: Study, use: Use, memory: int, name: str, reserve: int, problems: dict[int, list[Problem]]
 ) -> dict[str, object]:
     """The best file for a card with the context wished for, or with half of it as often as needed."""
-    from nemotron_gguf.quant.fit.choice import choose, planned
+    from nemotron_gguf.quant.fit.choice import choose
 
     room, size = memory - reserve, use.ctx_size
     while True:
@@ -53,7 +53,7 @@ def _row(
     row: dict[str, object] = {"memory": memory, "use": name, "reserve": reserve, "fits": choice is not None}
     if choice is None:
         return row
-    needs = needs_of_plan(planned(choice.alternative, choice.types, found.imatrix))
+    needs = needs_of_plan(choice.sketch(found.imatrix))
     parts = sum_of(needs, replace(use, ctx_size=size))
     return row | {
         "bytes": choice.nbytes, "context": size, "longest_context": longest_context(needs, use, room),

@@ -14,12 +14,13 @@ from nemotron_gguf.models.divergences import Divergences, Setting, read_divergen
 from nemotron_gguf.models.errors import ModelError
 from nemotron_gguf.models.ggml import GGMLType
 from nemotron_gguf.ui import console
-from nemotron_gguf.ui.fit.calibrate import Bench, calibrate, key_of_choice
+from nemotron_gguf.ui.fit.calibrate import Bench, calibrate
 from nemotron_gguf.ui.fit.study import MOST_F32, Report, Source
 from nemotron_gguf.ui.writing import digest_of
 
 if TYPE_CHECKING:
     from nemotron_gguf.models.imatrix import Imatrix
+    from nemotron_gguf.quant.fit.agenda import Measurement
     from nemotron_gguf.quant.fit.choice import Choice
     from nemotron_gguf.quant.trimming import Trimming
     from nemotron_gguf.runner.measure.evaluation import Material, Reference
@@ -51,10 +52,7 @@ class Laboratory:
         """Measure what the table lacks."""
         from nemotron_gguf.quant.fit.agenda import agenda
 
-        plan = agenda(self.bench.parts.alternative.shares, has_imatrix=imatrix is not None, depth=depth)
-        self.table = calibrate(
-            self.bench, plan, self.table, self.path, lambda done, total, _: self.report("Measuring", done, total)
-        )
+        self.measure_cells(agenda(self.bench.parts.alternative.shares, has_imatrix=imatrix is not None, depth=depth))
 
     def measure_trimming(self, trim: Trimming) -> None:
         """Measure what leaving out the neurons of each width costs by itself: nothing is quantized for that."""
@@ -71,23 +69,34 @@ class Laboratory:
                 write_divergences(self.path, self.table)
         self.report("Measuring trimming", len(trim.dimensions), len(trim.dimensions))
 
-    def measure(self, choices: Sequence[Choice]) -> None:
-        """Measure whole files, those that the table does not have yet. Trimmed ones are left out."""
+    def measure_cells(self, wanted: Sequence[Measurement]) -> None:
+        """Measure classes in types, those that the table does not have yet."""
+        self.table = calibrate(
+            self.bench, wanted, self.table, self.path, lambda done, total, _: self.report("Measuring", done, total)
+        )
+
+    def measure_files(self, choices: Sequence[Choice]) -> list[float]:
+        """The divergence of whole files, measured where the table does not have it yet."""
         for done, choice in enumerate(choices):
             self.report("Measuring files", done, len(choices))
-            key = key_of_choice(choice)
-            if key not in self.table.cells and choice.alternative.trim is None:
-                self.table = self.table.with_cell(key, self.bench.measure(choice.types))
+            if choice.key not in self.table.cells:
+                found = self.bench.measure_file(choice.plan(self.bench.parts.imatrix))
+                self.table = self.table.with_cell(choice.key, found)
                 write_divergences(self.path, self.table)
         self.report("Measuring files", len(choices), len(choices))
+        return [self.table.cells[choice.key].mean for choice in choices]
 
 
 @contextmanager
 def laboratory(
     source: Source, imatrix_path: Path | None, imatrix: Imatrix | None, path: Path, wish: Wish, report: Report
 ) -> Iterator[Laboratory]:
-    """Open what measuring takes: the reference and its logits, the model in parts, an engine. Raises NemotronError."""
-    from nemotron_gguf.quant.fit.choice import Alternative
+    """Open what measuring takes: the reference and its logits, the model in parts, an engine.
+
+    Raises NemotronError, also where another run is at the same table or model.
+    """
+    from nemotron_gguf.convert.writer.lock import Lock
+    from nemotron_gguf.quant.fit.alternative import Alternative
     from nemotron_gguf.quant.fit.variants import InParts
     from nemotron_gguf.quant.widths import paddable
     from nemotron_gguf.runner.measure.identity import text_of
@@ -98,7 +107,11 @@ def laboratory(
     folder = (wish.folder or _cache()) / digest
     folder.mkdir(parents=True, exist_ok=True)
     base = GGMLType.F32 if source.plan.header.file_size <= MOST_F32 else GGMLType.Q8_0
-    with Measurer(Window(threads=wish.threads), verbose=console.settings.debug) as measurer:
+    with (
+        Lock(path),
+        Lock(folder / "variants"),
+        Measurer(Window(threads=wish.threads), verbose=console.settings.debug) as measurer,
+    ):
         file = _reference_file(source, folder)
         material = _material(measurer, file, wish)
         text = text_of(material.chunks)

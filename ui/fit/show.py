@@ -44,6 +44,7 @@ class Row:
             "measured": asdict(self.measured) if self.measured else None,
             "context": self.context,
             "widths": widths(self.choice),
+            "named": self.choice.named.name if self.choice.named else None,
             "types": {str(cell): kind.name for cell, kind in self.choice.types.items()},
             "chosen": self.is_chosen,
         }
@@ -58,7 +59,9 @@ def widths(choice: Choice) -> str:
 
 
 def main_types(choice: Choice) -> str:
-    """The types of the experts, which are most of the file; of all else where there are none."""
+    """The types of the experts, which are most of the file; of all else where there are none; or a recipe's name."""
+    if choice.named:
+        return choice.named.name
     wanted = [cell for cell in choice.types if cell.name.startswith("expert")] or list(choice.types)
     return "/".join(dict.fromkeys(choice.types[cell].name for cell in wanted if cell.part == "middle"))
 
@@ -83,7 +86,9 @@ def tokens(count: int) -> str:
 
 
 def show_types(choice: Choice) -> None:
-    """Which class has which types, a line each."""
+    """Which class has which types, a line each; of a named recipe its name."""
+    if choice.named:
+        console.say(f"  no mixture by classes was measured better than the named recipe {choice.named.name}")
     by_class: dict[str, dict[str, str]] = {}
     for cell, kind in choice.types.items():
         by_class.setdefault(cell.name, {})[cell.part] = kind.name
@@ -95,12 +100,11 @@ def show_types(choice: Choice) -> None:
 
 def words_of(choice: Choice, imatrix: Imatrix | None, goal: Goal) -> str:
     """The sum behind a card in one line."""
-    from nemotron_gguf.quant.fit.choice import planned
     from nemotron_gguf.runner.placement.words import amount
     from nemotron_gguf.ui.fit.room import needs_of_plan, sum_of
 
     assert goal.use
-    found = sum_of(needs_of_plan(planned(choice.alternative, choice.types, imatrix)), goal.use)
+    found = sum_of(needs_of_plan(choice.sketch(imatrix)), goal.use)
     parts = [f"weights {amount(found.weights)}", f"{goal.use.ctx_size} tokens {amount(found.cache)}"]
     parts += [f"state {amount(found.state)}", f"computing {amount(found.compute)}", f"kept free {amount(goal.reserve)}"]
     left = goal.budget - found.total

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from nemotron_gguf.convert import FilePlan
     from nemotron_gguf.models.ggml import GGMLType
     from nemotron_gguf.models.imatrix import Imatrix
-    from nemotron_gguf.models.needs import Use
+    from nemotron_gguf.models.needs import Needs, Use
     from nemotron_gguf.quant.classes import Cell
-    from nemotron_gguf.quant.fit.choice import Alternative, Problem
+    from nemotron_gguf.quant.fit.alternative import Alternative
+    from nemotron_gguf.quant.fit.choice import Problem
     from nemotron_gguf.quant.fit.predict import Prediction
     from nemotron_gguf.quant.trimming import Trimming
 
@@ -78,7 +80,7 @@ class Study:
     @property
     def prediction(self) -> Prediction:
         """What the choice expects of each type."""
-        from nemotron_gguf.quant.fit.choice import Alternative
+        from nemotron_gguf.quant.fit.alternative import Alternative
         from nemotron_gguf.quant.fit.predict import Prediction
 
         cells = Alternative(self.source.plan).cells
@@ -86,7 +88,7 @@ class Study:
 
     def alternatives(self) -> list[Alternative]:
         """All widths that a file may have, with what trimming costs."""
-        from nemotron_gguf.quant.fit.choice import alternatives
+        from nemotron_gguf.quant.fit.alternative import alternatives
 
         predicted, trim = self.prediction, self.trim
         found = []
@@ -99,18 +101,25 @@ class Study:
 
     def problems(self, use: Use | None = None) -> list[Problem]:
         """What the solver chooses from: within the size of a file, or with a `use` within the memory of a card."""
-        from nemotron_gguf.quant.fit.choice import planned, problem_of
+        from nemotron_gguf.quant.fit.choice import problem_of
 
-        loss, found = self.prediction.of, []
-        for one in self.alternatives():
-            if use is None:
-                found.append(problem_of(one, loss, self.imatrix))
-                continue
-            needs = needs_of_plan(planned(one, {}, self.imatrix))
+        if use is None:
+            return [problem_of(one, self.prediction.of, self.imatrix) for one in self.alternatives()]
+        found = []
+        for problem, needs in self._on_a_card:
             parts = sum_of(needs, use)
-            beside = parts.cache + parts.state + parts.compute
-            found.append(problem_of(one, loss, self.imatrix, cost_on_card(needs), beside))
+            found.append(problem.with_beside(parts.cache + parts.state + parts.compute))
         return found
+
+    @cached_property
+    def _on_a_card(self) -> list[tuple[Problem, Needs]]:
+        """The same within a card's memory as long as no context is there, and what the model needs in those widths."""
+        from nemotron_gguf.quant.fit.alternative import planned
+        from nemotron_gguf.quant.fit.choice import problem_of
+
+        loss = self.prediction.of
+        needs = ((one, needs_of_plan(planned(one, {}, self.imatrix))) for one in self.alternatives())
+        return [(problem_of(one, loss, self.imatrix, cost_on_card(need)), need) for one, need in needs]
 
 
 def study(
@@ -123,7 +132,7 @@ def study(
     report: Report,
 ) -> Study:
     """Read what has to be read of the weights: a few rows, for the errors of the types."""
-    from nemotron_gguf.quant.fit.choice import Alternative
+    from nemotron_gguf.quant.fit.alternative import Alternative
     from nemotron_gguf.quant.fit.sampled import relative_errors, sample
     from nemotron_gguf.quant.fit.types import QUANTIZED
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nemotron_gguf.ui.fit.show import Row
     from nemotron_gguf.ui.fit.study import Source, Study
 
-STEPS, NEIGHBOURS = 16, 3
+STEPS = 16
 BUDGET, CARD, KNOWN, MEASURING = "What it has to fit", "The card", "What is known", "Measuring"
 
 
@@ -206,10 +206,10 @@ def _best(problems: Sequence[Problem], goal: Goal) -> Choice:
 def _measured(
     opened: Source, imatrix: Path | None, table: Path, known: Known, measuring: Measuring, goal: Goal, quiet: bool
 ) -> tuple[Study, Sequence[Problem], Choice]:
-    """Calibrate, choose, and measure the choice and its neighbours; of these the best by measurement."""
+    """Calibrate and search, each file's divergence measured. Raises QuantError where nothing fits."""
     from nemotron_gguf.models.imatrix import read_imatrix
-    from nemotron_gguf.ui.fit.calibrate import key_of_choice
     from nemotron_gguf.ui.fit.measuring import Wish, laboratory
+    from nemotron_gguf.ui.fit.search import search
     from nemotron_gguf.ui.fit.study import bars, neurons_of, study
 
     weights = read_imatrix(imatrix) if imatrix else None
@@ -224,35 +224,28 @@ def _measured(
             assert weights is not None
             neurons = neurons_of(opened, weights, report)
             lab.measure_trimming(neurons)
-        found = study(opened, weights, lab.table.cells, sampled=known.sample, neurons=neurons, report=report)
-        problems = found.problems(goal.use)
-        choice = _best(problems, goal)
-        problem = next(one for one in problems if one.alternative.pad == choice.alternative.pad
-                       and one.alternative.trim == choice.alternative.trim)  # fmt: skip
-        tried = [choice, *problem.neighbours(choice, goal.budget, NEIGHBOURS)]
-        lab.measure(tried)
-        known_of = {key_of_choice(one): one for one in reversed(tried)}
-        measured = {key: lab.table.cells[key].mean for key in known_of if key in lab.table.cells}
-        best = known_of[min(measured, key=lambda key: measured[key])] if measured else choice
-        return replace(found, measured=lab.table.cells), problems, best
+        start = study(opened, weights, lab.table.cells, sampled=known.sample, neurons=neurons, report=report)
+        _best(start.problems(goal.use), goal)  # what cannot fit is told before anything is measured for it
+        found = search(lab, lambda measured: replace(start, measured=measured).problems(goal.use), goal.budget)
+        assert found
+        return replace(start, measured=lab.table.cells), found.problems, found.choice
 
 
 def _rows(found: Study, problems: Sequence[Problem], choice: Choice, goal: Goal) -> list[Row]:
     """The frontier, with the chosen file in its place."""
-    from nemotron_gguf.quant.fit.choice import frontier, planned
-    from nemotron_gguf.ui.fit.calibrate import key_of_choice
+    from nemotron_gguf.quant.fit.choice import frontier
     from nemotron_gguf.ui.fit.room import longest_context, needs_of_plan
     from nemotron_gguf.ui.fit.show import Row
 
-    others = [one for one in frontier(problems, STEPS) if one.types != choice.types or one.nbytes != choice.nbytes]
+    others = [one for one in frontier(problems, STEPS) if one.key != choice.key]
     rows = []
     for one in sorted([*others, choice], key=lambda one: one.nbytes):
         context = None
         if goal.use:
-            needs = needs_of_plan(planned(one.alternative, one.types, found.imatrix))
+            needs = needs_of_plan(one.sketch(found.imatrix))
             context = longest_context(needs, goal.use, goal.budget)
         bits = 8 * one.nbytes / found.source.n_weights
-        rows.append(Row(one, bits, found.measured.get(key_of_choice(one)), context, one is choice))
+        rows.append(Row(one, bits, found.measured.get(one.key), context, one is choice))
     return rows
 
 

@@ -19,7 +19,8 @@ from nemotron_gguf.models.widths import Dimension
 from nemotron_gguf.quant.classes import Cell
 from nemotron_gguf.quant.fit import sampled
 from nemotron_gguf.quant.fit.agenda import agenda
-from nemotron_gguf.quant.fit.choice import Alternative, Problem, alternatives, choose, frontier, planned, problem_of
+from nemotron_gguf.quant.fit.alternative import Alternative, alternatives, planned
+from nemotron_gguf.quant.fit.choice import Problem, choose, frontier, problem_of
 from nemotron_gguf.quant.fit.predict import Prediction
 from nemotron_gguf.quant.fit.sampled import relative_errors, sample
 from nemotron_gguf.quant.fit.types import ERRORS, QUANTIZED
