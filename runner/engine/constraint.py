@@ -39,6 +39,11 @@ class Constraint:
         self._refused.clear()
 
     @property
+    def is_bound(self) -> bool:
+        """Whether it is the grammar that says what may follow, and not a reasoning's end."""
+        return self.state is not None
+
+    @property
     def is_over(self) -> bool:
         """Whether the answer is whole and nothing can follow."""
         return self.state is not None and self.matcher.is_over(self.state)

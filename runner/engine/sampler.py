@@ -130,11 +130,11 @@ class Sampler:
         """
         logits = self.logits(context, row)
         token = self._choose(logits)
-        for _ in range(MOST_REFUSED):
+        for attempt in range(MOST_REFUSED):
             if constraint.allows(token):
                 break
             allowed = constraint.narrow(logits, token)
-            if math.isinf(allowed.max()):
+            if math.isinf(allowed.max()) or (attempt and constraint.is_bound):  # by a bias, perhaps
                 raise GrammarError("no token of the model's vocabulary can go on as the grammar asks")
             token = self._choose(allowed)
         else:

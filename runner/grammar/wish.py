@@ -17,7 +17,7 @@ from nemotron_gguf.runner.grammar.schema.compiler import read_schema
 from nemotron_gguf.runner.grammar.schema.keywords import Schema
 
 MAX_SCHEMA = 1 << 20  # characters of a schema
-MAX_STEPS = 500_000  # of compiling, about three seconds
+MAX_STEPS = 300_000  # of compiling, about two seconds
 MAX_DEPTH = 100  # lists and mappings in each other
 MAX_SPACE = 4  # white space between a reasoning and its answer
 

@@ -143,7 +143,7 @@ TEXTS: list[Schema] = [
     *({"type": "string", "format": name} for name in (
         "date", "time", "date-time", "duration", "uuid", "ipv4", "ipv6", "hostname", "email", "uri", "json-pointer")),
     {"type": "string", "format": "date", "pattern": "^20"},
-    {"type": "string", "format": "uri", "minLength": 1, "maxLength": 60},
+    {"type": "string", "format": "uri", "minLength": 1, "maxLength": 30},
     {"enum": ["", "a", "ab", "abc", "b", "\u4f60\u597d", "\"\\/\b\n", "\U0001f600"]},
     {"type": "string", "enum": ["short", "much longer", 5], "maxLength": 6},
 ]  # fmt: skip
@@ -191,7 +191,8 @@ OTHERS: list[Schema] = [
     {"oneOf": [{"type": "string"}, {"type": "array", "maxItems": 1}, {"type": "null"}]},
     {"oneOf": [{"type": "number", "maximum": 1}, {"type": "number", "minimum": 2}]},
     {"type": "object",
-     "oneOf": [{"required": [key], "properties": {key: {"type": "null"}}, "additionalProperties": False} for key in "ab"]},
+     "oneOf": [{"required": [key], "properties": {key: {"type": "null"}}, "additionalProperties": False}
+               for key in "ab"]},
     {"allOf": [{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
                {"properties": {"b": {"type": "string"}, "a": {"minimum": 3}}, "required": ["b"]}]},
     {"allOf": [{"type": ["integer", "string"]}, {"type": ["number", "null"]}]},
