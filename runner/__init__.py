@@ -7,6 +7,7 @@ from nemotron_gguf.runner.errors import (
     ContextOverflowError,
     EngineBusyError,
     EngineDiedError,
+    GrammarError,
     NoModelError,
     RunnerError,
     WishError,
@@ -23,13 +24,13 @@ from nemotron_gguf.runner.events import (
     TurnsDropped,
     Usage,
 )
-from nemotron_gguf.runner.model import ChatModel, aopen_model, open_model, set_up
+from nemotron_gguf.runner.model import ChatModel, aopen_model, open_model
 from nemotron_gguf.runner.preflight.check import check_model, inspect_model
 from nemotron_gguf.runner.process.client import Client
 from nemotron_gguf.runner.process.stream import AnswerStream
 from nemotron_gguf.runner.sampling import Sampling
 from nemotron_gguf.runner.settings import Settings
-from nemotron_gguf.runner.setup import Setup
+from nemotron_gguf.runner.setup import Setup, set_up
 
 __all__ = [
     "Answer",
@@ -46,6 +47,7 @@ __all__ = [
     "Drawn",
     "EngineBusyError",
     "EngineDiedError",
+    "GrammarError",
     "NoModelError",
     "PromptProgress",
     "Reasoning",

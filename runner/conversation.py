@@ -11,6 +11,7 @@ from nemotron_gguf.runner.chat.messages import as_message, drop_oldest
 from nemotron_gguf.runner.chat.template import Message, Tool
 from nemotron_gguf.runner.errors import ContextOverflowError, RunnerError
 from nemotron_gguf.runner.events import Answer, AnyEvent, Done, Reasoning, ToolCall, TurnsDropped
+from nemotron_gguf.runner.grammar.schema.keywords import Schema
 from nemotron_gguf.runner.in_thread import in_thread
 from nemotron_gguf.runner.sampling import Sampling
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 class Conversation:
     """Messages with a model, one after the other. Not for several threads, except `stop` and `stop_thinking`.
 
-    What may be set between two turns: `system` (None for none), `tools`, `thinking`, `low_effort`, and `budget`, the
-    tokens it may think: None leaves room for the answer, 0 is as thinking off, a negative number sets no bound.
+    What may be set between two turns: `system` (None for none), `tools`, `thinking`, `low_effort`, `budget`, the tokens
+    it may think (None leaves room for the answer, 0 is as thinking off, a negative number sets no bound), and the form
+    of the answers: `grammar` (GBNF) or `json_schema`.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class Conversation:
         self.model = model
         self.system, self.tools, self.thinking, self.budget = system, tuple(tools), thinking, budget
         self.low_effort = False
+        self.grammar: str | None = None
+        self.json_schema: Schema | str | None = None
         self.messages: list[dict[str, Any]] = []
         self.n_dropped = 0  # of the messages, so many are no longer sent: the context is too small
         self._turn: _Turn | None = None  # the answer under way
@@ -94,15 +98,21 @@ class Conversation:
         return self.areply(**options)
 
     def reply(
-        self, *, sampling: Sampling | None = None, max_tokens: int | None = None, stop: Sequence[str] = ()
+        self,
+        *,
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        top_logprobs: int | None = None,
     ) -> Iterator[AnyEvent]:
         """The model's answer to the messages so far, as events; the last is Done.
 
+        `top_logprobs`: how many likely tokens to name beside each that is drawn, in `Drawn` events.
         However it ends, what was said becomes part of the conversation. Raises RunnerError as `ChatModel.answer` does;
         where nothing had been said by then, the messages are as they were.
         """
         self._stopped.clear()
-        dropped, turn = self._begin(sampling, max_tokens, stop)
+        dropped, turn = self._begin(sampling, max_tokens, stop, top_logprobs)
         try:
             with turn.stream as stream:
                 if dropped:
@@ -114,12 +124,19 @@ class Conversation:
             self._settle(turn)
 
     async def areply(
-        self, *, sampling: Sampling | None = None, max_tokens: int | None = None, stop: Sequence[str] = ()
+        self,
+        *,
+        sampling: Sampling | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        top_logprobs: int | None = None,
     ) -> AsyncIterator[AnyEvent]:
         """As `reply`, for an event loop. Who leaves it early ends the answer; what was said is kept as well."""
         self._stopped.clear()
         dropped, turn = await in_thread(
-            lambda: self._begin(sampling, max_tokens, stop), self._stopped, lambda begun: self._settle(begun[1])
+            lambda: self._begin(sampling, max_tokens, stop, top_logprobs),
+            self._stopped,
+            lambda begun: self._settle(begun[1]),
         )
         try:
             if dropped:
@@ -130,7 +147,9 @@ class Conversation:
         finally:
             self._settle(turn)
 
-    def _begin(self, sampling: Sampling | None, max_tokens: int | None, stop: Sequence[str]) -> tuple[int, _Turn]:
+    def _begin(
+        self, sampling: Sampling | None, max_tokens: int | None, stop: Sequence[str], top_logprobs: int | None
+    ) -> tuple[int, _Turn]:
         """How many turns had to be dropped, and the answer that begins."""
         self._settle()
         if self.n_dropped >= len(self.messages):  # they were exchanged meanwhile
@@ -148,6 +167,9 @@ class Conversation:
                     sampling=sampling,
                     max_tokens=max_tokens,
                     stop=stop,
+                    top_logprobs=top_logprobs,
+                    grammar=self.grammar,
+                    json_schema=self.json_schema,
                     cancelled=self._stopped,
                 )
                 break

@@ -31,12 +31,24 @@ class EngineDiedError(RunnerError):
     """The engine's process ended by itself or was killed; the next request starts another."""
 
 
+class GrammarError(RunnerError):
+    """A grammar, or a schema, that cannot be kept to: it is wrong, too large, or asks for what no grammar can say."""
+
+
 class OtherBitsError(RunnerError):
     """The output matrix alone does not give the very logits of the model, so that these must be kept themselves."""
 
 
 BY_NAME: dict[str, type[RunnerError]] = {
     error.__name__: error
-    for error in (RunnerError, WishError, EngineBusyError, ContextOverflowError, EngineDiedError, OtherBitsError)
+    for error in (
+        RunnerError,
+        WishError,
+        EngineBusyError,
+        ContextOverflowError,
+        EngineDiedError,
+        GrammarError,
+        OtherBitsError,
+    )
 }
 """How an error is called between the two processes."""

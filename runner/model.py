@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -18,24 +18,23 @@ from nemotron_gguf.runner.chat.literal import Prompt, Specials
 from nemotron_gguf.runner.chat.messages import clean
 from nemotron_gguf.runner.chat.template import ChatTemplate, Message, Tool
 from nemotron_gguf.runner.conversation import Conversation
-from nemotron_gguf.runner.engine.library import DeviceKind
-from nemotron_gguf.runner.errors import RunnerError
+from nemotron_gguf.runner.errors import GrammarError, RunnerError
+from nemotron_gguf.runner.grammar.schema.keywords import Schema
+from nemotron_gguf.runner.grammar.wish import grammar_of
 from nemotron_gguf.runner.in_thread import in_thread
 from nemotron_gguf.runner.limits import check_limits
 from nemotron_gguf.runner.measure.identity import model_of
-from nemotron_gguf.runner.placement.placement import Placement
-from nemotron_gguf.runner.placement.plan import Plan, plan
 from nemotron_gguf.runner.preflight.check import inspect_model
 from nemotron_gguf.runner.preflight.vocabulary import tokens
 from nemotron_gguf.runner.process.client import Client
 from nemotron_gguf.runner.process.memory_messages import Occupancy, RestoreState, Saved, SaveState
 from nemotron_gguf.runner.process.messages import Generate
 from nemotron_gguf.runner.process.stream import AnswerStream
-from nemotron_gguf.runner.sampling import Sampling, check_bias
-from nemotron_gguf.runner.settings import Settings, choose_sampling
-from nemotron_gguf.runner.setup import Setup
+from nemotron_gguf.runner.sampling import Sampling
+from nemotron_gguf.runner.settings import Settings
+from nemotron_gguf.runner.setup import Setup, set_up
 
-LARGEST_CACHE_RAM = 2 << 30  # bytes, where nobody said how many
+MAX_ANSWERS = 128  # to one prompt
 ROOM_SHARE, LARGEST_ROOM = 4, 2048  # where turns may be dropped, a quarter of the context is kept for the answer
 
 
@@ -98,12 +97,15 @@ class ChatModel:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         top_logprobs: int | None = None,
+        grammar: str | None = None,
+        json_schema: Schema | str | None = None,
         cancelled: threading.Event | None = None,
     ) -> AnswerStream:
         """Answer messages in the form of OpenAI's API; iterate over the result with `for` or `async for`.
 
         `budget`: tokens it may think (None leaves room for the answer, 0 is as `thinking` off, negative sets no bound).
         `stop`: texts that end the answer. `top_logprobs`: how many likely tokens to name beside each that is drawn.
+        `grammar` (GBNF) or `json_schema`: the form of the answer, behind its reasoning; tools cannot be called then.
         `cancelled`, once set, ends it while this call waits for the engine; from then on `AnswerStream.cancel` does.
         It waits until the engine has begun, or has told that others come first; an event loop takes `aanswer`, which
         does not hold it up. Raises RunnerError: ContextOverflowError for messages that do not fit, EngineBusyError
@@ -112,8 +114,12 @@ class ChatModel:
         check_limits(max_tokens, top_logprobs, stop, budget)
         if not messages:
             raise RunnerError("there is nothing to answer: no messages were given")
+        if tools and (grammar is not None or json_schema is not None):
+            raise GrammarError("an answer in a form of its own cannot call tools; leave out the tools, or the form")
         thinking = thinking and budget != 0
         prompt = self.template.prompt(messages, self.specials, tools=tools, thinking=thinking, low_effort=low_effort)
+        form = self.template.format_of(prompt.text)
+        shape = grammar_of(grammar, json_schema, opening=form.begin if form.may_open else "")
         task = Generate(
             prompt.text,
             sampling or self.setup.sampling,
@@ -122,11 +128,32 @@ class ChatModel:
             reasoning_budget=budget,
             stop=tuple(map(clean, (*self.setup.stop, *stop))),
             top_logprobs=top_logprobs,
-            format=self.template.format_of(prompt.text),
+            format=replace(form, tools="none") if shape else form,
             tools=tuple(tools),
             room=self._room(),
+            grammar=shape,
         )
         return self.engine.generate(task, cancelled)
+
+    def answers(self, messages: Sequence[Message], n: int, **options: Any) -> list[AnswerStream]:
+        """Several answers to the same messages, with the options of `answer`; the prompt is read once for all of them.
+
+        A seed is the first one's, the next answers have the numbers after it. As many come side by side as
+        `Settings.parallel` says, the others behind them. Raises RunnerError as `answer` does, and then none is given.
+        """
+        if type(n) is not int or not 1 <= n <= MAX_ANSWERS:
+            raise RunnerError(f"n is {n!r}, expected 1 to {MAX_ANSWERS} answers")
+        sampling = options.pop("sampling", None) or self.setup.sampling
+        streams: list[AnswerStream] = []
+        try:
+            for at in range(n):
+                seed = None if sampling.seed is None else (sampling.seed + at) % (1 << 32)
+                streams.append(self.answer(messages, sampling=replace(sampling, seed=seed), **options))
+        except BaseException:
+            for stream in streams:
+                stream.close()
+            raise
+        return streams
 
     async def aanswer(self, messages: Sequence[Message], **options: Any) -> AnswerStream:
         """As `answer`, with its options, for an event loop. Whose task is cancelled meanwhile ends the answer."""
@@ -141,6 +168,8 @@ class ChatModel:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         top_logprobs: int | None = None,
+        grammar: str | None = None,
+        json_schema: Schema | str | None = None,
     ) -> AnswerStream:
         """Go on from a text, or from tokens, as they are: no template, no reasoning, `Answer` events alone."""
         check_limits(max_tokens, top_logprobs, stop)
@@ -150,6 +179,7 @@ class ChatModel:
             max_tokens=max_tokens or self.setup.max_tokens,
             stop=tuple(map(clean, stop)),
             top_logprobs=top_logprobs,
+            grammar=grammar_of(grammar, json_schema),
         )
         return self.engine.generate(task)
 
@@ -290,38 +320,3 @@ async def aopen_model(
         return open_model(path, settings, verbose=verbose, on_progress=progress)
 
     return await in_thread(load, gone, ChatModel.close)
-
-
-def choose_cache_ram(settings: Settings, found: Plan) -> int:
-    """Bytes for copies of conversations' states: a quarter of what the processor has left, 2 GiB at most."""
-    if settings.cache_ram is not None:
-        return settings.cache_ram
-    host = found.devices[0]
-    return min(max(host.left, 0) // 4, LARGEST_CACHE_RAM) if host.is_known else LARGEST_CACHE_RAM
-
-
-def set_up(file: GGUFFile, settings: Settings, engine: Client, *, measure: bool = False) -> Setup:
-    """How a file that has passed the preflight would be run; nothing is loaded.
-
-    On the processor alone compute buffers are estimated, unless `measure` asks for libllama's own figures. Raises
-    RunnerError, with the numbers and what would fit, where it cannot be run as it is wished, WishError for a token or a
-    device that is not there.
-    """
-
-    def compute(placement: Placement) -> Mapping[str, int] | None:
-        return engine.probe(file.path, placement)
-
-    devices = engine.devices(settings.rpc)
-    measure = measure or any(device.kind is not DeviceKind.CPU for device in devices)
-    sampling = choose_sampling(settings, file)
-    check_bias(sampling, len(tokens(file)))
-    found = plan(file, settings, devices, compute if measure else None)
-    return Setup(
-        found,
-        sampling,
-        settings.stop,
-        settings.max_tokens,
-        settings.context_overflow,
-        choose_cache_ram(settings, found),
-        settings.idle_reading,
-    )

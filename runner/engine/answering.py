@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any, TypeAlias
 
 from nemotron_gguf.runner.chat.format import ChatFormat
 from nemotron_gguf.runner.chat.stream import StreamParser
+from nemotron_gguf.runner.engine.constraint import Constraint
 from nemotron_gguf.runner.engine.context import Context
+from nemotron_gguf.runner.engine.matchers import Matchers
 from nemotron_gguf.runner.engine.sampler import Sampler
 from nemotron_gguf.runner.engine.sequences import Held
+from nemotron_gguf.runner.engine.spellings import Spellings
 from nemotron_gguf.runner.engine.stops import StopTexts
 from nemotron_gguf.runner.engine.thinking import ThinkingCount, default_budget
 from nemotron_gguf.runner.engine.turns import turn_ends, worth_keeping
@@ -27,7 +31,11 @@ from nemotron_gguf.runner.events import (
     ToolCall,
     Usage,
 )
+from nemotron_gguf.runner.grammar.effort import effort
+from nemotron_gguf.runner.grammar.graph import Grammar
 from nemotron_gguf.runner.process.messages import Generate
+
+STEPS_A_TOKEN = 500_000  # of reading a grammar: half a second, where a usual token takes a hundred steps
 
 Events: TypeAlias = list[AnyEvent]
 
@@ -62,10 +70,15 @@ class Answering:
         *,
         number: int = 0,
         ended_thinking: Callable[[], bool] = lambda: False,
+        matchers: Matchers | None = None,
     ) -> None:
-        """`number` is the task's; `ended_thinking` says whether somebody wishes that by now."""
+        """`number` is the task's; `ended_thinking` says whether somebody wishes that by now.
+
+        `matchers` are for a task with a grammar.
+        """
         self.task, self.vocabulary, self.sampler, self.context = task, vocabulary, sampler, context
-        self.number, self.ended_thinking = number, ended_thinking
+        self.number, self.ended_thinking, self.matchers = number, ended_thinking, matchers
+        self.constraint: Constraint | None = None
         self.parser = StreamParser(task.format, task.tools) if task.format else PlainText()
         self.form = task.format or ChatFormat(begin="", end="", close="", close_empty="", tools="none")
         self.detokenizer = Detokenizer(vocabulary, self.parser.markers)
@@ -101,6 +114,25 @@ class Answering:
         else:
             self.prompt = list(prompt)
         self._check()
+        if self.task.grammar is not None:
+            yield from self._constrain(self.task.grammar)
+
+    def _constrain(self, grammar: Grammar) -> Iterator[None]:
+        assert self.matchers is not None
+        for spelled in self.matchers.spellings():
+            if spelled is None:
+                yield
+                continue
+            self.constraint = self._constraint(grammar, spelled)
+            if self.parser.thinking:
+                self.constraint.free()
+
+    def _constraint(self, grammar: Grammar, spelled: Spellings) -> Constraint:
+        assert self.matchers is not None
+        with self._effort():
+            matcher = self.matchers.of(grammar)
+        marks = self.parser.markers
+        return Constraint(matcher, spelled, self.vocabulary, marks, self.form.begin, self.form.end)
 
     def _check(self) -> None:
         prompt, room = self.prompt, max(self.task.room, 1)
@@ -139,7 +171,7 @@ class Answering:
 
     def draw(self, row: int) -> Events:
         """The next token, from a row of the last computation; sets `pending`, or the `reason` to end."""
-        token = self.sampler.draw(self.context.handle, row)
+        token = self._drawn(row)
         if self.vocabulary.is_end(token) and not self.task.ignore_end:
             self.reason = "stop"
             return []
@@ -147,13 +179,23 @@ class Answering:
         if events and not self.first_seconds:
             self.first_seconds = perf_counter() - self.asked
         self.pending = [token]
-        if self.stops.hit:
+        if self.stops.hit or (self.constraint and self.constraint.is_over):
             self.reason = "stop"
         elif self.drawn == self.task.max_tokens:
             self.reason = "length"
         elif self._due():
             events += self._end_thinking()
         return events
+
+    def _drawn(self, row: int) -> int:
+        if self.constraint is None:
+            return self.sampler.draw(self.context.handle, row)
+        with self._effort():
+            return self.sampler.draw_within(self.constraint, self.context.handle, row)
+
+    def _effort(self) -> AbstractContextManager[None]:
+        """Others wait for this thread, so that no token may take long."""
+        return effort(STEPS_A_TOKEN, "the grammar: reading the answer so far")
 
     def end(self, reason: FinishReason) -> Events:
         """What is left to say, and `Done`."""
@@ -180,6 +222,9 @@ class Answering:
             events.append(Drawn(chosen, tuple(top), before))
         events += self._parse(text)
         self.thought.add(text, before, self.parser.thinking)
+        if self.constraint:
+            with self._effort():
+                self.constraint.take(token, self.parser.thinking)
         return events
 
     def _parse(self, text: str) -> Events:
@@ -216,6 +261,8 @@ class Answering:
         self.sampler.accept(close)
         self.forced += len(close)
         self.detokenizer.forget()
+        if self.constraint:
+            self.constraint.bind()
         return self._parse(text)
 
     def _finish(self) -> Events:

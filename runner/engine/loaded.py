@@ -11,11 +11,13 @@ from nemotron_gguf.runner.engine.checkpoints import Checkpoint, Store
 from nemotron_gguf.runner.engine.context import Context
 from nemotron_gguf.runner.engine.library import library
 from nemotron_gguf.runner.engine.loading import free_model, load_model
+from nemotron_gguf.runner.engine.matchers import Matchers
 from nemotron_gguf.runner.engine.sampler import Sampler
 from nemotron_gguf.runner.engine.saving import Post, Saving
 from nemotron_gguf.runner.engine.scheduler import Scheduler, Send, Words
 from nemotron_gguf.runner.engine.sequences import Sequences
 from nemotron_gguf.runner.engine.vocabulary import Vocabulary
+from nemotron_gguf.runner.errors import RunnerError
 from nemotron_gguf.runner.placement.placement import Placement
 from nemotron_gguf.runner.process.memory_messages import Anticipate, Occupancy
 from nemotron_gguf.runner.process.messages import Generate
@@ -49,6 +51,7 @@ class LoadedModel:
         except BaseException:
             free_model(self.llama, self.handle)
             raise
+        self.matchers = Matchers(self.vocabulary)
         self.store = Store(cache_ram)
         self.sequences = Sequences(self.context, self.store)
         self.scheduler = Scheduler(self.context, self.sequences, words, send)
@@ -57,6 +60,8 @@ class LoadedModel:
 
     def generate(self, number: int, task: Generate) -> None:
         """Take on an answer, whose events are sent as `step` makes them. Raises RunnerError."""
+        if task.grammar is not None and task.ignore_end:
+            raise RunnerError("an answer in a form of its own ends where the form does; leave one of both wishes out")
         sampler = Sampler(self.llama, task.sampling, self.vocabulary, self.n_ctx_train)
         try:
             answer = Answering(
@@ -65,6 +70,7 @@ class LoadedModel:
                 sampler,
                 self.context,
                 number=number,
+                matchers=self.matchers,
                 ended_thinking=lambda: number in self.words.thought_enough,
             )
             self.scheduler.add(answer)

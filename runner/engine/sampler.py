@@ -12,16 +12,22 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from nemotron_gguf.runner.engine.constraint import Constraint
 from nemotron_gguf.runner.engine.vocabulary import Vocabulary
-from nemotron_gguf.runner.errors import RunnerError
+from nemotron_gguf.runner.errors import GrammarError, RunnerError
 from nemotron_gguf.runner.events import TokenProbability
 from nemotron_gguf.runner.sampling import Sampling, check_bias
 
 COLDEST = 1e-3  # below this temperature the likeliest token is taken: dividing by less overflows float32
 DRY_BREAKERS = ("\n", ":", '"', "*")  # common_params_sampling (common/common.h)
 MIROSTAT_M = 100  # common/sampling.cpp
+MOST_REFUSED = 1000  # tokens one after the other, each of which would end a reasoning wrongly
 
 Logits: TypeAlias = npt.NDArray[np.float32]
+
+_CANDIDATE = np.dtype(
+    [("id", np.int32), ("logit", np.float32), ("p", np.float32)]
+)  # llama_token_data (include/llama.h)
 
 
 class Sampler:
@@ -37,6 +43,7 @@ class Sampler:
         for part in parts:
             llama.llama_sampler_chain_add(self.chain, part)
         self._address, self._view = 0, np.zeros(0, np.float32)
+        self._candidates = np.zeros(0, _CANDIDATE)
 
     def _parts(self) -> Iterator[Any]:
         """The chain's links in the order of common_sampler_init (common/sampling.cpp)."""
@@ -112,14 +119,52 @@ class Sampler:
 
         Raises RunnerError where the model computed no numbers: libllama would abort on them.
         """
+        best = self._likeliest(self.logits(context, row))
+        return best if self.greedy else int(self.llama.llama_sampler_sample(self.chain, context, row))
+
+    def draw_within(self, constraint: Constraint, context: Any, row: int = -1) -> int:
+        """As `draw`, a token that a constraint allows.
+
+        As in llama.cpp's tools (common/sampling.cpp) all others are only left out once one of them was drawn. Raises
+        RunnerError as `draw`, GrammarError where no token of the vocabulary may follow or that is too much to find out.
+        """
         logits = self.logits(context, row)
+        token = self._choose(logits)
+        for attempt in range(MOST_REFUSED):
+            if constraint.allows(token):
+                break
+            allowed = constraint.narrow(logits, token)
+            if math.isinf(allowed.max()) or (attempt and constraint.is_bound):  # by a bias, perhaps
+                raise GrammarError("no token of the model's vocabulary can go on as the grammar asks")
+            token = self._choose(allowed)
+        else:
+            raise GrammarError("the model ends its reasoning only with what is no beginning of such an answer")
+        if not self.greedy:
+            self.llama.llama_sampler_accept(self.chain, token)
+        return token
+
+    def _likeliest(self, logits: Logits) -> int:
         best = int(logits.argmax())  # of several the first, as libllama's; a NaN counts as the largest
         if not math.isfinite(logits[best]):
             raise RunnerError(
                 f"the model computed {logits[best]} instead of probabilities; its file is damaged, or the device ran"
                 " out of range: try another file, or --n-gpu-layers 0"
             )
-        return best if self.greedy else int(self.llama.llama_sampler_sample(self.chain, context, row))
+        return best
+
+    def _choose(self, logits: Logits) -> int:
+        """What the chain makes of these logits; it is not told yet that it was taken."""
+        best = self._likeliest(logits)
+        if self.greedy:
+            return best
+        if len(self._candidates) != len(logits):
+            self._candidates = np.zeros(len(logits), _CANDIDATE)
+        found, llama = self._candidates, self.llama
+        found["id"], found["logit"], found["p"] = np.arange(len(logits)), logits, 0
+        data = ctypes.cast(found.ctypes.data, ctypes.POINTER(llama.llama_token_data))
+        array = llama.llama_token_data_array(data, len(found), -1, False)
+        llama.llama_sampler_apply(self.chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
 
     def logits(self, context: Any, row: int = -1) -> Logits:
         """A row's logits, `(n_vocab,) float32`: libllama's own memory, valid until it decodes again."""

@@ -26,12 +26,12 @@ from nemotron_gguf.runner.measure.identity import model_of, setting_of, text_of,
 from nemotron_gguf.runner.measure.texts import Text
 from nemotron_gguf.runner.measure.values import COLUMNS, unpack
 from nemotron_gguf.runner.measure.window import Window
-from nemotron_gguf.runner.model import set_up
 from nemotron_gguf.runner.placement.placement import Placement
 from nemotron_gguf.runner.preflight.check import inspect_model
 from nemotron_gguf.runner.process.client import Client
 from nemotron_gguf.runner.process.messages import ChunkScored, Measured, OutputMatrix, Score
 from nemotron_gguf.runner.settings import Settings
+from nemotron_gguf.runner.setup import set_up
 
 SMALLER = 4  # times at least, to be worth another computation
 Report = Callable[[int, int], object]

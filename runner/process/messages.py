@@ -15,6 +15,7 @@ from nemotron_gguf.runner.chat.format import ChatFormat
 from nemotron_gguf.runner.chat.literal import Specials
 from nemotron_gguf.runner.engine.library import Device
 from nemotron_gguf.runner.events import Answer, Done, Drawn, PromptProgress, Reasoning, ToolCall
+from nemotron_gguf.runner.grammar.graph import Grammar
 from nemotron_gguf.runner.placement.placement import Placement
 from nemotron_gguf.runner.process.memory_messages import (
     Anticipate,
@@ -61,7 +62,7 @@ class Generate(Struct, frozen=True, tag=True):
     `reasoning_budget`: tokens it may think; None leaves room for the answer, negative sets no bound. `stop`: texts that
     end the answer. `top_logprobs`: how many likely tokens to name for each that is drawn, None for none at all.
     `format` None leaves the text as it is. `room`: tokens of context that must be free behind the prompt. `ignore_end`:
-    go on where the model would end, to measure.
+    go on where the model would end, to measure. `grammar`: what the answer is made of, behind its reasoning.
     """
 
     prompt: str | tuple[int, ...]
@@ -75,6 +76,7 @@ class Generate(Struct, frozen=True, tag=True):
     room: int = 1
     ignore_end: bool = False
     cuts: tuple[int, ...] = ()
+    grammar: Grammar | None = None
 
 
 class Tokenize(Struct, frozen=True, tag=True):

@@ -90,7 +90,7 @@ class Talk:
     def stop_thinking(self) -> None:
         self.enough.set()
 
-    def reply(self) -> Iterator[AnyEvent]:
+    def reply(self, **_wishes: object) -> Iterator[AnyEvent]:
         self.stopped.clear()
         self.enough.clear()
         question = str(self.messages[-1]["content"])

@@ -56,6 +56,38 @@ def test_an_object_of_the_real_model(demo_q8: Path) -> None:
     assert json.loads(off.stdout)["reasoning"] == ""
 
 
+def test_an_answer_has_the_form_that_a_file_says(demo_q8: Path, tmp_path: Path) -> None:
+    schema, gbnf = tmp_path / "sum.json", tmp_path / "sum.gbnf"
+    schema.write_text(
+        '{"type": "object", "properties": {"sum": {"type": "integer", "maximum": 99}}, "required": ["sum"]}'
+    )
+    gbnf.write_text('root ::= "The sum is " [0-9]{2}')
+    ask = [str(demo_q8), "-m", "What is 8 + 5?", *OPTIONS]
+    done = one_shot([*ask, "--json-schema", str(schema), "--json", "--logprobs", "2"])
+    assert done.returncode == 0, done.stderr.decode()
+    found = json.loads(done.stdout)
+    assert json.loads(found["answer"])["sum"] <= 99
+    assert "8 + 5 = 13" in found["reasoning"]
+    assert len(found["logprobs"]) == found["usage"]["completion_tokens"]
+    assert [len(token["top"]) for token in found["logprobs"]] == [2] * len(found["logprobs"])
+    done = one_shot([*ask, "--grammar", str(gbnf)])
+    assert re.fullmatch(r"The sum is \d\d\s*", done.stdout.decode())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [('{"not": {}}', "'not' cannot be kept to"), ("[1", "the schema is no JSON"), ("5", "expected a mapping")],
+)
+def test_a_form_that_cannot_be_kept_is_said_before_anything_is_loaded(tmp_path: Path, text: str, words: str) -> None:
+    schema = tmp_path / "form.json"
+    schema.write_text(text)
+    done = one_shot([str(tmp_path / "none.gguf"), "-m", "Hello.", "--json-schema", str(schema)])
+    said = done.stderr.decode()
+    assert (done.returncode, said.count("\n")) == (1, 1)
+    assert f"{schema}: the schema" in said
+    assert words in said
+
+
 def test_a_pipe_is_a_message_and_thinking_can_be_off(demo_q8: Path) -> None:
     done = one_shot([str(demo_q8), "--no-thinking", *OPTIONS], piped="你好，你是谁？\n".encode())
     assert done.returncode == 0, done.stderr.decode()

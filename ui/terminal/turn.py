@@ -27,11 +27,11 @@ def listening(conversation: Conversation, screen: Screen) -> Ticker:
     return Ticker(screen.tick, conversation.stop_thinking, resumed)
 
 
-def follow(conversation: Conversation, screen: Screen, ticker: Ticker) -> Done:
+def follow(conversation: Conversation, screen: Screen, ticker: Ticker, top_logprobs: int | None = None) -> Done:
     """Show the answer to what was said last. Raises NemotronError where it fails."""
     try:
         with stoppable(conversation), ticker.running():
-            for event in conversation.reply():
+            for event in conversation.reply(top_logprobs=top_logprobs):
                 screen.take(event)
                 if isinstance(event, Done):
                     return event

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nemotron_gguf.runner import RunnerError, Settings
-from nemotron_gguf.runner.events import Answer, Done, PromptProgress, Reasoning, ToolCall
+from nemotron_gguf.runner.events import Answer, Done, Drawn, PromptProgress, Reasoning, ToolCall
 from nemotron_gguf.ui import console
 from nemotron_gguf.ui.loading import open_with_bar
 from nemotron_gguf.ui.terminal.attach import Attachment, compose, read_file, read_pipe
+from nemotron_gguf.ui.terminal.form import Form
 from nemotron_gguf.ui.terminal.keys import Ticker
 from nemotron_gguf.ui.terminal.screen import Plain
 from nemotron_gguf.ui.terminal.session import Session
@@ -36,12 +37,14 @@ def chat(
     budget: int | None = None,
     low_effort: bool = False,
     files: Sequence[str] = (),
+    form: Form | None = None,
+    logprobs: int | None = None,
     as_json: bool = False,
 ) -> None:
     """Talk with a model until the person leaves; with `message`, or one from a pipe, give one answer and return.
 
     `budget`: tokens it may think; `low_effort`: less, where the template has a switch for it. `files` go with the
-    (first) message. `as_json` prints the one answer as an object.
+    (first) message. `form`: of every answer. `as_json` prints the one answer as an object, with `logprobs` of tokens.
     Raises NemotronError where the model cannot be loaded or the one answer fails, SystemExit(130) where it was stopped.
     """
     _prepare_streams()
@@ -53,10 +56,12 @@ def chat(
         with open_with_bar(path, settings) as model:
             talk = model.conversation(system=system, thinking=thinking)
             talk.budget, talk.low_effort = budget, low_effort
+            if form:
+                talk.grammar, talk.json_schema = form.grammar, form.json_schema
             if question is None:
                 _session(model, talk, attached)
             else:
-                _one_answer(model, talk, question, as_json)
+                _one_answer(model, talk, question, as_json, logprobs)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 
@@ -82,11 +87,11 @@ def _session(model: ChatModel, talk: Conversation, attached: Sequence[Attachment
     session.run()
 
 
-def _one_answer(model: ChatModel, talk: Conversation, question: str, as_json: bool) -> None:
+def _one_answer(model: ChatModel, talk: Conversation, question: str, as_json: bool, logprobs: int | None) -> None:
     if as_json:
         talk.add_user(question)
         whole = _Whole()
-        done = follow(talk, whole, Ticker(whole.tick))
+        done = follow(talk, whole, Ticker(whole.tick), logprobs)
         console.print_json({"model": model.name, **whole.described(done)})
     else:
         done = answer(talk, question)
@@ -112,6 +117,7 @@ class _Whole(Plain):
     def described(self, done: Done) -> dict[str, Any]:
         """The whole answer, for a program."""
         calls = [event for event in self.events if isinstance(event, ToolCall)]
+        drawn = [event for event in self.events if isinstance(event, Drawn)]
         return {
             "answer": "".join(event.text for event in self.events if isinstance(event, Answer)),
             "reasoning": "".join(event.text for event in self.events if isinstance(event, Reasoning)),
@@ -121,7 +127,17 @@ class _Whole(Plain):
             "timings": msgspec.to_builtins(done.timings),
             "context_used": done.context_used,
             "context_size": done.context_size,
+            **({"logprobs": [_probability(event) for event in drawn]} if drawn else {}),
         }
+
+
+def _probability(event: Drawn) -> dict[str, Any]:
+    """A token, the natural logarithm of its probability, and the same of the likeliest in its place."""
+    one, *top = (
+        {"token": token.raw.decode("utf-8", "replace"), "bytes": list(token.raw), "logprob": token.logprob}
+        for token in (event.token, *event.top)
+    )
+    return {**one, "thinking": event.thinking, "top": top}
 
 
 def _prepare_streams() -> None:
