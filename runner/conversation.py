@@ -11,11 +11,11 @@ from nemotron_gguf.runner.chat.messages import as_message, drop_oldest
 from nemotron_gguf.runner.chat.template import Message, Tool
 from nemotron_gguf.runner.errors import ContextOverflowError, RunnerError
 from nemotron_gguf.runner.events import Answer, AnyEvent, Done, Reasoning, ToolCall, TurnsDropped
-from nemotron_gguf.runner.grammar.schema.keywords import Schema
 from nemotron_gguf.runner.in_thread import in_thread
 from nemotron_gguf.runner.sampling import Sampling
 
 if TYPE_CHECKING:
+    from nemotron_gguf.runner.grammar.schema.keywords import Schema
     from nemotron_gguf.runner.model import ChatModel
     from nemotron_gguf.runner.process.stream import AnswerStream
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from nemotron_gguf.runner.errors import RunnerError
+from nemotron_gguf.runner.errors import GrammarError, RunnerError
+
+if TYPE_CHECKING:
+    from nemotron_gguf.runner.grammar.graph import Grammar
+    from nemotron_gguf.runner.grammar.schema.keywords import Schema
 
 MAX_LOGPROBS = 100
 
@@ -21,3 +26,16 @@ def check_limits(
         raise RunnerError(f"top_logprobs is {top_logprobs!r}, expected 0 to {MAX_LOGPROBS}")
     if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
         raise RunnerError(f"stop is {stop!r}, expected a list of texts, none of them empty")
+
+
+def shape_of(
+    grammar: str | None, json_schema: Schema | str | None, opening: str | None, tools: Sequence[object] = ()
+) -> Grammar | None:
+    """The grammar of an answer's form, None where it has none; `opening` as in `grammar_of`. Raises GrammarError."""
+    if grammar is None and json_schema is None:
+        return None
+    if tools:
+        raise GrammarError("an answer in a form of its own cannot call tools; leave out the tools, or the form")
+    from nemotron_gguf.runner.grammar.wish import grammar_of  # which few answers need
+
+    return grammar_of(grammar, json_schema, opening)

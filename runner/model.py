@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from nemotron_gguf.models.gguf_reader import GGUFFile
 from nemotron_gguf.runner.chat.beginning import next_beginning
@@ -18,11 +18,9 @@ from nemotron_gguf.runner.chat.literal import Prompt, Specials
 from nemotron_gguf.runner.chat.messages import clean
 from nemotron_gguf.runner.chat.template import ChatTemplate, Message, Tool
 from nemotron_gguf.runner.conversation import Conversation
-from nemotron_gguf.runner.errors import GrammarError, RunnerError
-from nemotron_gguf.runner.grammar.schema.keywords import Schema
-from nemotron_gguf.runner.grammar.wish import grammar_of
+from nemotron_gguf.runner.errors import RunnerError
 from nemotron_gguf.runner.in_thread import in_thread
-from nemotron_gguf.runner.limits import check_limits
+from nemotron_gguf.runner.limits import check_limits, shape_of
 from nemotron_gguf.runner.measure.identity import model_of
 from nemotron_gguf.runner.preflight.check import inspect_model
 from nemotron_gguf.runner.preflight.vocabulary import tokens
@@ -33,6 +31,9 @@ from nemotron_gguf.runner.process.stream import AnswerStream
 from nemotron_gguf.runner.sampling import Sampling
 from nemotron_gguf.runner.settings import Settings
 from nemotron_gguf.runner.setup import Setup, set_up
+
+if TYPE_CHECKING:
+    from nemotron_gguf.runner.grammar.schema.keywords import Schema
 
 MAX_ANSWERS = 128  # to one prompt
 ROOM_SHARE, LARGEST_ROOM = 4, 2048  # where turns may be dropped, a quarter of the context is kept for the answer
@@ -114,12 +115,10 @@ class ChatModel:
         check_limits(max_tokens, top_logprobs, stop, budget)
         if not messages:
             raise RunnerError("there is nothing to answer: no messages were given")
-        if tools and (grammar is not None or json_schema is not None):
-            raise GrammarError("an answer in a form of its own cannot call tools; leave out the tools, or the form")
         thinking = thinking and budget != 0
         prompt = self.template.prompt(messages, self.specials, tools=tools, thinking=thinking, low_effort=low_effort)
         form = self.template.format_of(prompt.text)
-        shape = grammar_of(grammar, json_schema, opening=form.begin if form.may_open else "")
+        shape = shape_of(grammar, json_schema, form.begin if form.may_open else "", tools)
         task = Generate(
             prompt.text,
             sampling or self.setup.sampling,
@@ -179,7 +178,7 @@ class ChatModel:
             max_tokens=max_tokens or self.setup.max_tokens,
             stop=tuple(map(clean, stop)),
             top_logprobs=top_logprobs,
-            grammar=grammar_of(grammar, json_schema),
+            grammar=shape_of(grammar, json_schema, None),
         )
         return self.engine.generate(task)
 

@@ -9,6 +9,7 @@ import typer
 from nemotron_gguf.ui.drawing import Drawing
 from nemotron_gguf.ui.options import with_groups
 from nemotron_gguf.ui.placing import Placing, settings_of, show_plan
+from nemotron_gguf.ui.shaping import Shaping
 from nemotron_gguf.ui.shelf import FILE_HELP, resolve
 
 TABS = 2  # answers at a time in the browser, where nobody said how many
@@ -30,23 +31,6 @@ Attached = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="With a message: print one JSON object once the answer is complete.")
 ]
-JsonSchema = Annotated[
-    str | None,
-    typer.Option("--json-schema", metavar="FILE", help="A JSON schema (a file) that the answer has to satisfy."),
-]
-Gbnf = Annotated[
-    str | None, typer.Option("--grammar", metavar="FILE", help="A GBNF grammar (a file) that the answer has to follow.")
-]
-Logprobs = Annotated[
-    int | None,
-    typer.Option(
-        "--logprobs",
-        min=0,
-        max=100,
-        metavar="N",
-        help="With --json: each token's probability, and N others' beside it.",
-    ),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say where the model would go, and load nothing.")]
 Port = Annotated[
     int | None, typer.Option(min=1, max=65535, metavar="N", help="Port on 127.0.0.1; the first free from 7860 on.")
@@ -63,15 +47,13 @@ def chat(
     file: File,
     placing: Placing,
     drawing: Drawing,
+    shaping: Shaping,
     message: Message = None,
     attach: Attached = None,
     system: System = None,
     thinking: Thinking = True,
     budget: Budget = None,
     low_effort: LowEffort = False,
-    json_schema: JsonSchema = None,
-    grammar: Gbnf = None,
-    logprobs: Logprobs = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -84,9 +66,6 @@ def chat(
     `--json` prints an object with answer, reasoning, tool_calls, finish_reason, usage (tokens), timings (seconds,
     tokens a second), context_used and context_size. Exit status: 130 where the answer was stopped. What is typed is
     remembered in the user's state folder; NEMOTRON_HISTORY=off remembers nothing.
-
-    `--json-schema` and `--grammar` give the answer its form; the reasoning before it stays free. What a schema asks for
-    and cannot be kept to is refused by its path.
 
     Where the model goes is decided by what fits; `--dry-run` says it, per device, and every part of it can be pinned.
 
@@ -103,18 +82,12 @@ def chat(
     `nemotron chat MODEL.gguf --ctx-size 256k --cache-type-k Q8_0 --cache-type-v Q8_0 --dry-run`
 
     `nemotron chat MODEL.gguf -m "Name three rivers" --json | jq -r .answer`
-
-    `nemotron chat MODEL.gguf -f bill.txt -m "who has to pay what?" --json-schema bill.schema.json > bill.json`
     """
     from nemotron_gguf.ui import terminal
 
     if message is not None and not message.strip():
         raise typer.BadParameter("there is nothing in it to answer", param_hint="--message")
-    if json_schema is not None and grammar is not None:
-        raise typer.BadParameter("an answer has one form; give --json-schema or --grammar", param_hint="--grammar")
-    if logprobs is not None and not as_json:
-        raise typer.BadParameter("they are shown by --json alone", param_hint="--logprobs")
-    settings, form = settings_of(placing, drawing), terminal.read_form(json_schema, grammar)
+    settings, form = settings_of(placing, drawing), shaping.read(as_json)
     if dry_run:
         show_plan(resolve(file), settings, as_json)
         return
@@ -128,7 +101,6 @@ def chat(
         low_effort=low_effort,
         files=attach or (),
         form=form,
-        logprobs=logprobs,
         as_json=as_json,
     )
 

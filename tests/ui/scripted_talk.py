@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -93,6 +94,8 @@ class Talk:
     def reply(self, **_wishes: object) -> Iterator[AnyEvent]:
         self.stopped.clear()
         self.enough.clear()
+        if os.environ.get("SCRIPTED_BEGUN"):
+            Path(os.environ["SCRIPTED_BEGUN"]).touch()
         question = str(self.messages[-1]["content"])
         started = time.monotonic()
         thought, said = "", ""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,12 +172,15 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_ctrl_c_ends_a_single_answer_with_the_shells_status(as_json: bool) -> None:
-    command = [*SCRIPTED, "-m", "a long one", *(["--json"] if as_json else [])]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def test_ctrl_c_ends_a_single_answer_with_the_shells_status(as_json: bool, tmp_path: Path) -> None:
+    command, begun = [*SCRIPTED, "-m", "a long one", *(["--json"] if as_json else [])], tmp_path / "begun"
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=os.environ | {"SCRIPTED_BEGUN": str(begun)}, **pipes) as process:
         assert process.stdout is not None
-        if as_json:
-            time.sleep(1.5)
+        if as_json:  # which shows nothing before its end
+            while not begun.exists():
+                assert process.poll() is None
+                time.sleep(0.05)
         else:
             assert process.stdout.read(9) == b"word word"
         process.send_signal(signal.SIGINT)

@@ -1,7 +1,6 @@
 """`nemotron chat`: a conversation in the terminal. Answers go to stdout; reasoning and words about it to stderr."""
 
-from nemotron_gguf.ui.terminal.form import read_form
 from nemotron_gguf.ui.terminal.turn import answer
 from nemotron_gguf.ui.terminal.verb import chat
 
-__all__ = ["answer", "chat", "read_form"]
+__all__ = ["answer", "chat"]

@@ -5,23 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemotron_gguf.runner import RunnerError
-from nemotron_gguf.runner.grammar.wish import grammar_of
 from nemotron_gguf.ui.terminal.attach import read_file
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A JSON schema's text, a grammar in GBNF, or neither."""
+    """A JSON schema's text, a grammar in GBNF, or neither; `logprobs`: how many likely tokens to tell beside each."""
 
     json_schema: str | None = None
     grammar: str | None = None
+    logprobs: int | None = None
 
 
-def read_form(json_schema: str | None, grammar: str | None) -> Form:
+def read_form(json_schema: str | None, grammar: str | None, logprobs: int | None = None) -> Form:
     """The texts of these files. Raises RunnerError for files that cannot be read, or whose form cannot be kept to."""
-    form = Form(*(read_file(path).text if path else None for path in (json_schema, grammar)))
-    try:
-        grammar_of(form.grammar, form.json_schema)
-    except RunnerError as error:
-        raise RunnerError(f"{json_schema or grammar}: {error}") from error
+    schema, gbnf = (read_file(path).text if path else None for path in (json_schema, grammar))
+    form = Form(schema, gbnf, logprobs)
+    if json_schema or grammar:
+        from nemotron_gguf.runner.grammar.wish import grammar_of
+
+        try:
+            grammar_of(form.grammar, form.json_schema)
+        except RunnerError as error:
+            raise RunnerError(f"{json_schema or grammar}: {error}") from error
     return form

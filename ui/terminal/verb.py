@@ -38,13 +38,12 @@ def chat(
     low_effort: bool = False,
     files: Sequence[str] = (),
     form: Form | None = None,
-    logprobs: int | None = None,
     as_json: bool = False,
 ) -> None:
     """Talk with a model until the person leaves; with `message`, or one from a pipe, give one answer and return.
 
     `budget`: tokens it may think; `low_effort`: less, where the template has a switch for it. `files` go with the
-    (first) message. `form`: of every answer. `as_json` prints the one answer as an object, with `logprobs` of tokens.
+    (first) message. `form`: of every answer. `as_json` prints the one answer as an object.
     Raises NemotronError where the model cannot be loaded or the one answer fails, SystemExit(130) where it was stopped.
     """
     _prepare_streams()
@@ -56,12 +55,12 @@ def chat(
         with open_with_bar(path, settings) as model:
             talk = model.conversation(system=system, thinking=thinking)
             talk.budget, talk.low_effort = budget, low_effort
-            if form:
-                talk.grammar, talk.json_schema = form.grammar, form.json_schema
+            form = form or Form()
+            talk.grammar, talk.json_schema = form.grammar, form.json_schema
             if question is None:
                 _session(model, talk, attached)
             else:
-                _one_answer(model, talk, question, as_json, logprobs)
+                _one_answer(model, talk, question, as_json, form.logprobs)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 

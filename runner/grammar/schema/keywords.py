@@ -7,10 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from nemotron_gguf.runner.errors import GrammarError
+from nemotron_gguf.runner.grammar.schema.formats import FORMATS
 
 Schema: TypeAlias = Mapping[str, Any] | bool
 Flat: TypeAlias = dict[str, Any]
 """A schema without references and `allOf`, its keywords in one form (see `flatten`)."""
+
+NUMBER_FORMATS = ("int32", "int64", "float", "double")
+"""OpenAPI's, about numbers; but for the first, all numbers that are written here have them."""
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 MAX_COUNT = 1_000_000  # of items, properties, characters
@@ -118,11 +122,18 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 def check_keywords(schema: Mapping[str, Any], path: str) -> None:
     """Raises GrammarError for a keyword that is not kept to, or whose value makes no sense."""
+    if "$id" in schema and path != "#":
+        refuse(f"{path}/$id", "documents within a document are not followed; leave it out")
     for key, value in schema.items():
         if is_annotation(key):
             continue
         if key not in CHECKS:
             refuse(path, f"{key!r} cannot be kept to; leave it out, or say it with other keywords")
+        if key == "format" and value not in (*FORMATS, *NUMBER_FORMATS):
+            known = ", ".join(FORMATS)
+            refuse(
+                f"{path}/format", f"{str(value)[:40]!r} cannot be kept to; known are {known}; or say it with a pattern"
+            )
         is_right, words = CHECKS[key]
         if not is_right(value):
             refuse(f"{path}/{key}", f"expected {words}")
@@ -138,6 +149,11 @@ def own_keywords(schema: Mapping[str, Any]) -> Flat:
     for key, many in (("pattern", "patterns"), ("format", "formats"), ("multipleOf", "multiples")):
         if key in schema:
             flat[many] = [schema[key]]
+    if schema.get("format") in NUMBER_FORMATS:
+        del flat["formats"]
+        if schema["format"] == "int32":
+            flat["minimum"] = max(flat.get("minimum", -(1 << 31)), -(1 << 31))
+            flat["maximum"] = min(flat.get("maximum", (1 << 31) - 1), (1 << 31) - 1)
     if "type" in flat:
         flat["type"] = [flat["type"]] if isinstance(flat["type"], str) else list(flat["type"])
     if "const" in schema:

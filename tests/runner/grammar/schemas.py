@@ -157,6 +157,7 @@ NUMBERS: list[Schema] = [
     {"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 2},
     {"type": "integer", "minimum": 1.5, "maximum": 2.5},
     {"type": "integer", "multipleOf": 1},
+    {"type": "integer", "format": "int32", "minimum": 2000000000},
     {"type": "integer", "multipleOf": 7},
     {"type": "integer", "multipleOf": 12, "minimum": -50, "maximum": 50},
     {"type": "integer", "minimum": 99999999999999999999},

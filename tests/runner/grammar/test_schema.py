@@ -114,6 +114,8 @@ REFUSED = [
     ({"type": "string", "pattern": "(a)\\1"}, "at #/pattern: \\1 is not understood"),
     ({"type": "string", "pattern": "a{2"}, "at #/pattern: expected {n}"),
     ({"type": "string", "format": "regex"}, "at #/format: 'regex' cannot be kept to"),
+    ({"enum": ["a"], "format": "regex"}, "at #/format: 'regex' cannot be kept to"),
+    ({"properties": {"a": {"$id": "other", "$ref": "#/x"}}}, "at #/properties/a/$id: documents within"),
     ({"type": "number", "multipleOf": 0.01}, "at #/multipleOf: fractions"),
     ({"type": "integer", "multipleOf": 1000}, "at #/multipleOf: without bounds"),
     ({"type": "array", "items": {"type": "string"}, "uniqueItems": True}, "at #/uniqueItems"),

@@ -1,0 +1,45 @@
+"""The options that say which form an answer has, and what is told of its tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from nemotron_gguf.ui.terminal.form import Form
+
+PANEL = "The form of the answer"
+
+
+def _file(text: str) -> Any:
+    return typer.Option(metavar="FILE", help=text, rich_help_panel=PANEL)
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """One form at most; its reasoning stays free."""
+
+    json_schema: Annotated[str | None, _file("A JSON schema (a file) that the answer has to satisfy.")] = None
+    grammar: Annotated[str | None, _file("A grammar in GBNF (a file) that the answer has to follow.")] = None
+    logprobs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="N",
+            help="With --json: each token's probability, and those of the N likeliest in its place.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+
+    def read(self, as_json: bool) -> Form:
+        """The form, from its file. Raises BadParameter for wishes that exclude each other, RunnerError for bad files."""
+        from nemotron_gguf.ui.terminal.form import read_form
+
+        if self.json_schema is not None and self.grammar is not None:
+            raise typer.BadParameter("an answer has one form; give --json-schema or --grammar", param_hint="--grammar")
+        if self.logprobs is not None and not as_json:
+            raise typer.BadParameter("they are shown by --json alone", param_hint="--logprobs")
+        return read_form(self.json_schema, self.grammar, self.logprobs)
