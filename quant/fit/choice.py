@@ -6,7 +6,6 @@ options and costs. Within one the solver chooses, between them the least diverge
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,9 @@ from nemotron_gguf.quant.recipe_file import Recipe
 
 Cost = Callable[[str, tuple[int, ...], GGMLType], int]
 """Bytes that a tensor of a name, a row-major shape and a type takes of a budget."""
+
+WHOLE = "whole"
+"""What a table's name for the measurement of a whole file begins with."""
 
 _BASES = {GGMLType.Q3_K: "Q3_K_M", GGMLType.IQ3_S: "IQ3_S", GGMLType.IQ2_S: "IQ2_M", GGMLType.IQ2_XS: "IQ2_XS"}
 
@@ -58,15 +60,18 @@ class Choice:
 
     @cached_property
     def key(self) -> str:
-        """How a table names the measurement of this file: a hash of its widths and of its tensors' types."""
-        members = self.alternative.cells
-        kinds = self.named_types or {name: kind for cell, kind in self.types.items() for name in members[cell]}
+        """How a table names the measurement of this file: `whole pad=hidden expert_up=IQ3_S …`, as `read_key` reads."""
         trimmed = self.alternative.trim.dimensions if self.alternative.trim else ()
-        widths = [f"pad {width}" for width in sorted(self.alternative.pad)] + [
-            f"trim {width}" for width in sorted(trimmed)
-        ]
-        text = "\n".join([*widths, *(f"{name} {kind.name}" for name, kind in sorted(kinds.items()))])
-        return f"whole={hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        words = [f"pad={width}" for width in sorted(self.alternative.pad)]
+        words += [f"trim={width}" for width in sorted(trimmed)]
+        words += [f"named={self.named.name}"] if self.named else []
+        by_class: dict[str, dict[Cell, GGMLType]] = {}
+        for cell, kind in self.types.items():
+            by_class.setdefault(cell.name, {})[cell] = kind
+        for name, kinds in by_class.items():
+            one = next(iter(kinds.values())) if len(set(kinds.values())) == 1 else None
+            words += [f"{name}={one.name}"] if one else [f"{name}.{c.part}={kind.name}" for c, kind in kinds.items()]
+        return " ".join([WHOLE, *words])
 
     def plan(self, imatrix: Imatrix | None) -> FilePlan:
         """The plan of the file. Raises QuantError where a type needs importance that is missing."""

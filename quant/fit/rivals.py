@@ -1,15 +1,17 @@
-"""The named recipes that fit a budget, whatever their widths: what a fitted file has to beat."""
+"""Files beside the solver's: the named recipes that a fitted file has to beat, and those that a table knows already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from nemotron_gguf.convert.plan import FilePlan
 from nemotron_gguf.models.ggml import GGMLType
+from nemotron_gguf.quant.classes import Cell
 from nemotron_gguf.quant.errors import QuantError
 from nemotron_gguf.quant.file_types import FILE_TYPES, FileType
-from nemotron_gguf.quant.fit.alternative import planned
-from nemotron_gguf.quant.fit.choice import Choice, Problem
+from nemotron_gguf.quant.fit.alternative import Alternative, planned
+from nemotron_gguf.quant.fit.choice import WHOLE, Choice, Problem
 from nemotron_gguf.quant.fit.types import ERRORS
 
 
@@ -18,27 +20,64 @@ def rivals(problems: Sequence[Problem], budget: int) -> list[Choice]:
 
     Of those that give all tensors the same types the first is kept.
     """
-    found: dict[str, Choice] = {}
+    found: dict[object, Choice] = {}
     for problem in problems:
         for kind in FILE_TYPES:
-            if kind.base.is_quantized:
-                for choice in _named(problem, kind, budget):
-                    found.setdefault(choice.key, choice)
+            choice = _file(problem, {}, kind) if kind.base.is_quantized else None
+            if choice and choice.cost <= budget:
+                widths = problem.alternative.pad, problem.alternative.trim and problem.alternative.trim.dimensions
+                found.setdefault((widths, tuple(choice.named_types.items())), choice)
     return sorted(found.values(), key=lambda one: (one.loss, one.cost))
 
 
-def _named(problem: Problem, kind: FileType, budget: int) -> Iterator[Choice]:
-    """A named recipe in some widths, if it can be made, fits and has known types."""
+def remembered(problems: Sequence[Problem], keys: Iterable[str], budget: int) -> list[Choice]:
+    """The files within the budget that these keys of a table name (`Choice.key`); other keys are passed over."""
+    found = (read_key(problems, key) for key in keys if key.split(" ", 1)[0] == WHOLE)
+    return [one for one in found if one and one.cost <= budget]
+
+
+def read_key(problems: Sequence[Problem], key: str) -> Choice | None:
+    """The file that a key names; None where this model, or these problems, do not have it."""
+    words: defaultdict[str, set[str]] = defaultdict(set)
+    kinds: dict[str, GGMLType] = {}
+    for name, equals, value in (word.partition("=") for word in key.split(" ")[1:]):
+        if name in ("pad", "trim", "named"):
+            words[name].add(value)
+        elif equals and value in GGMLType.__members__:
+            kinds[name] = GGMLType[value]
+    for problem in problems:
+        if (words["pad"], words["trim"]) == _widths(problem.alternative):
+            named = next((kind for kind in FILE_TYPES if {kind.name} == words["named"]), None)
+            types = _types(problem.alternative, kinds)
+            return _file(problem, types, named) if named or len(types) == len(problem.alternative.cells) else None
+    return None
+
+
+def _widths(alternative: Alternative) -> tuple[set[str], set[str]]:
+    """The names of those that are padded and of those that are trimmed."""
+    trimmed = alternative.trim.dimensions if alternative.trim else ()
+    return {width.value for width in alternative.pad}, {width.value for width in trimmed}
+
+
+def _types(alternative: Alternative, kinds: Mapping[str, GGMLType]) -> dict[Cell, GGMLType]:
+    """The types of cells by the names of these or of their classes."""
+    found = ((cell, kinds.get(f"{cell.name}.{cell.part}", kinds.get(cell.name))) for cell in alternative.cells)
+    return {cell: kind for cell, kind in found if kind is not None}
+
+
+def _file(problem: Problem, types: Mapping[Cell, GGMLType], named: FileType | None) -> Choice | None:
+    """A file with these types or of a named recipe, if it can be made and its types are known."""
     try:
-        plan = planned(problem.alternative, {}, problem.imatrix, kind, dry_run=False)
+        plan = planned(problem.alternative, types, problem.imatrix, named, dry_run=False)
     except QuantError:  # importance that is missing, rows that no type fits
-        return
-    cost = _cost(problem, plan)
+        return None
     inside = {name for names in problem.alternative.cells.values() for name in names}
-    types = {tensor.name: tensor.type for tensor in plan.tensors if tensor.name in inside}
-    loss = _loss(problem, types)
-    if cost <= budget and loss is not None:
-        yield Choice(problem.alternative, {}, plan.header.file_size, cost, loss, kind, types)
+    all_types = {tensor.name: tensor.type for tensor in plan.tensors if tensor.name in inside}
+    loss = _loss(problem, all_types)
+    if loss is None:
+        return None
+    size, cost = plan.header.file_size, _cost(problem, plan)
+    return Choice(problem.alternative, types, size, cost, loss, named, all_types if named else {})
 
 
 def _cost(problem: Problem, plan: FilePlan) -> int:
@@ -48,7 +87,7 @@ def _cost(problem: Problem, plan: FilePlan) -> int:
     return whole + problem.beside
 
 
-def _loss(problem: Problem, types: dict[str, GGMLType]) -> float | None:
+def _loss(problem: Problem, types: Mapping[str, GGMLType]) -> float | None:
     """The divergence predicted: of a cell with several types, the mean over its tensors. None for types not known."""
     total = problem.alternative.lost
     for cell, names in problem.alternative.cells.items():

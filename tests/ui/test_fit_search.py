@@ -112,7 +112,7 @@ def test_the_best_measured_wins_and_none_of_the_promising_recipes_is_better(
     lab = laboratory(by_errors)
     found = search(lab, known, budget)
     assert found is not None
-    wholes = {key: one.mean for key, one in lab.table.cells.items() if key.startswith("whole=")}
+    wholes = {key: one.mean for key, one in lab.table.cells.items() if key.startswith("whole ")}
     assert wholes[found.choice.key] == min(wholes.values())
     assert found.choice.cost <= budget
     named = rivals(found.problems, budget)
@@ -161,6 +161,17 @@ def test_a_search_again_measures_nothing(source: FilePlan, laboratory: Any, know
     assert second is not None
     assert (desk_of(lab).files, desk_of(lab).cells) == ([], [])
     assert first.choice.key == second.choice.key
+
+
+def test_a_good_file_of_another_budget_is_not_forgotten(source: FilePlan, laboratory: Any, known: Any) -> None:
+    """A smaller file that was measured better than all that is tried now stays the best: more room is never worse."""
+    lab = laboratory(by_errors)
+    small = search(lab, known, budget_of(source, 4.5))
+    assert small is not None
+    lab.table = lab.table.with_cell(small.choice.key, Divergence(1e-6, 0.0, 1000))
+    large = search(lab, known, budget_of(source, 5))
+    assert large is not None
+    assert large.choice.key == small.choice.key
 
 
 def test_nothing_fits(laboratory: Any, known: Any) -> None:

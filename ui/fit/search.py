@@ -2,7 +2,7 @@
 
 A table of classes tells which files are worth a measurement; what a whole file loses only its own measurement tells. So
 the choice, its neighbours, the best files of other widths and the most promising named recipes are measured, and where
-another than the choice is best, its neighbours as well.
+another than the choice is best, its neighbours as well. Files that were measured for other budgets are remembered.
 """
 
 from __future__ import annotations
@@ -34,10 +34,13 @@ class Found:
 
 def search(lab: Laboratory, known: Known, budget: int) -> Found | None:
     """The file within the budget that was measured best; None where nothing fits."""
+    from nemotron_gguf.quant.fit.rivals import remembered
+
     problems, best = _grounded(lab, known, budget)
     if best is None:
         return None
     tried = _around(problems, best, budget) + _of_other_widths(problems, best, budget) + _rivals(problems, budget)
+    tried += remembered(problems, lab.table.cells, budget)
     for _ in range(ROUNDS):
         found = _best(lab, [best, *tried])
         if found.key == best.key:

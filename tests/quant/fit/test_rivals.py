@@ -19,9 +19,9 @@ from nemotron_gguf.quant import QuantizeOptions, file_type, plan_quantization
 from nemotron_gguf.quant.classes import Cell
 from nemotron_gguf.quant.fit import choice as module
 from nemotron_gguf.quant.fit.alternative import Alternative, alternatives
-from nemotron_gguf.quant.fit.choice import Choice, Problem, problem_of
+from nemotron_gguf.quant.fit.choice import Choice, Problem, choose, frontier, problem_of
 from nemotron_gguf.quant.fit.predict import Prediction
-from nemotron_gguf.quant.fit.rivals import rivals
+from nemotron_gguf.quant.fit.rivals import read_key, remembered, rivals
 from nemotron_gguf.quant.recipe import GARBAGE_WITHOUT_IMPORTANCE
 from nemotron_gguf.quant.recipe_file import read_recipe, recipe_text
 
@@ -88,6 +88,25 @@ def test_one_becomes_a_recipe_file_that_builds_the_same(source: FilePlan, named:
     assert (recipe.base, recipe.types) == (choice.named, {})
     options = QuantizeOptions(recipe.base, pad=frozenset(Dimension(width) for width in recipe.pad))
     assert types_of(plan_quantization(source, options)) == types_of(choice.plan(None))
+
+
+def test_a_key_of_a_table_is_read_as_the_file_that_it_names(problems: list[Problem], named: list[Choice]) -> None:
+    for choice in (*frontier(problems, 8), *named[:4]):
+        found = read_key(problems, choice.key)
+        assert found is not None
+        assert (found.key, found.types, found.named) == (choice.key, choice.types, choice.named)
+        assert (found.nbytes, found.cost) == (choice.nbytes, choice.cost)
+        assert found.loss == pytest.approx(choice.loss)
+        assert found.alternative is choice.alternative
+
+
+def test_files_that_a_table_knows_are_remembered_where_they_fit(problems: list[Problem]) -> None:
+    small, large = choose(problems, problems[1].least), choose(problems, problems[0].most)
+    assert small is not None
+    assert large is not None
+    keys = [small.key, "base", large.key, "expert_up=Q4_K", "whole", "whole pad=latent expert_up=Q4_K", "whole=0f3a"]
+    assert [one.key for one in remembered(problems, keys, large.cost)] == [small.key, large.key]
+    assert [one.key for one in remembered(problems, keys, large.cost - 1)] == [small.key]
 
 
 def test_types_that_a_matrix_says_nothing_for_are_no_options(source: FilePlan, monkeypatch: pytest.MonkeyPatch) -> None:
