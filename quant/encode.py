@@ -99,10 +99,26 @@ class Quantize:
         except NotFiniteError as error:
             if error.in_input:
                 raise _damaged(self.tensor, f"row {first_row + error.row}") from None
+            row = self._row_without_scale(values, importance)
             raise QuantError(
-                f"{self.tensor} has weights up to {np.abs(as_float32(values)).max():.3g}, too large for"
-                f" {self.type.name}; choose another type for it with --tensor-type"
+                f"{self.tensor} has weights that {self.type.name} has no scale for in row {first_row + row}, from"
+                f" {_sizes(values[row])}; choose another type for it with --tensor-type"
             ) from None
+
+    def _row_without_scale(self, values: Numbers, importance: npt.NDArray[np.float32] | None) -> int:
+        """Which of the rows it is: encoders tell no more than some before it."""
+        for row in range(len(values)):
+            try:
+                quantize_rows(self.type, values[row : row + 1], importance)
+            except NotFiniteError:
+                return row
+        return 0
+
+
+def _sizes(values: Numbers) -> str:
+    """The least and the largest weight by size, zeros left out."""
+    sizes = np.abs(as_float32(values))
+    return f"{sizes[sizes > 0].min(initial=np.inf):.3g} to {sizes.max():.3g} in size"
 
 
 def _damaged(tensor: str, rows: str) -> QuantError:

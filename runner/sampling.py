@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from nemotron_gguf.runner.errors import RunnerError, WishError
@@ -65,6 +66,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
+        strange = next((by for _, by in self.logit_bias if not math.isfinite(by)), None)
+        if strange is not None:
+            raise RunnerError(f"--logit-bias adds {strange}, expected a finite number; -1e9 forbids a token")
 
     @property
     def penalises(self) -> bool:

@@ -24,6 +24,10 @@ def inspect(
     context: Annotated[
         str | None, typer.Option(metavar="N", help="Say what it needs with that context, such as 256k.")
     ] = None,
+    parallel: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="For so many answers at a time.")] = 1,
+    cache_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Type of keys and values, such as Q8_0; F16 if not given.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")] = False,
 ) -> None:
     """Say what a GGUF file holds: architecture, keys, tensors, sizes; and whether it can be run. Reads no weights.
@@ -31,7 +35,7 @@ def inspect(
     Of a repository that is not in the library yet, only the header is read, over the network. Ends with status 1 for a
     model that contradicts itself; a file that holds no whole model, such as a vocabulary, is told and no failure.
 
-    Example: `nemotron inspect nano-Q4_K_M.gguf --memory 16GiB --context 256k`
+    Example: `nemotron inspect nano-Q4_K_M.gguf --memory 16GiB --context 256k --cache-type Q8_0`
     """
     from nemotron_gguf.models.gguf_parts import SPLIT_NO, read_whole
     from nemotron_gguf.models.gguf_reader import read_gguf
@@ -47,8 +51,8 @@ def inspect(
     # the first of several stands for the model as a whole, any other part for itself
     if gguf.get(SPLIT_NO) == 0 and gguf.path.is_file():
         gguf = read_whole(gguf.path)
-    if memory is not None or context is not None:
-        show_needs(gguf, memory, context, as_json)
+    if memory is not None or context is not None or parallel > 1 or cache_type is not None:
+        show_needs(gguf, memory, context, parallel, cache_type, as_json=as_json)
         return
     problem = None
     try:

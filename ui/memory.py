@@ -40,21 +40,28 @@ def parse_context(text: str, option: str = "--context") -> int:
     return size
 
 
-def show_needs(file: GGUFFile, memory: str | None, context: str | None, as_json: bool) -> None:
+def show_needs(
+    file: GGUFFile, memory: str | None, context: str | None, parallel: int, cache_type: str | None, *, as_json: bool
+) -> None:
     """Print what the model needs part by part, whether that fits on a card of `memory`, and what would."""
     size = None if context is None else parse_context(context)
-    described = describe_needs(file, None if memory is None else parse_memory(memory), size)
+    room = None if memory is None else parse_memory(memory)
+    described = describe_needs(file, room, size, parallel, cache_type)
     if as_json:
         console.print_json(described)
     else:
         _print(described)
 
 
-def describe_needs(file: GGUFFile, memory: int | None, wished: int | None) -> dict[str, object]:
+def describe_needs(
+    file: GGUFFile, memory: int | None, wished: int | None, parallel: int = 1, cache_type: str | None = None
+) -> dict[str, object]:
     """For programs: bytes of each part on one card with all layers; with a `memory` in bytes, what fits there.
 
-    `wished` tokens of context; what `chat` would take if none.
+    `wished` tokens of context; what `chat` would take if none. `parallel` sequences, `cache_type` of keys and values.
+    Raises RunnerError for a type that no cache can have.
     """
+    from nemotron_gguf.models.ggml import GGMLType
     from nemotron_gguf.models.needs import Use, needs_of
     from nemotron_gguf.runner.engine.library import Device, DeviceKind
     from nemotron_gguf.runner.placement.candidates import common
@@ -65,15 +72,26 @@ def describe_needs(file: GGUFFile, memory: int | None, wished: int | None) -> di
     ctx_size = wished or min(needs.trained_context or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
     card = Device("GPU", "a card", DeviceKind.GPU, room, room, "GPU", alignment=128, row_padding=512)
     host = Device("CPU", "the processor", DeviceKind.CPU, 0, 0, "CPU")
-    whole = Settings(ctx_size=ctx_size, n_gpu_layers=-1, n_cpu_moe=0, device=("GPU",))
+    whole = Settings(
+        ctx_size=ctx_size,
+        n_gpu_layers=-1,
+        n_cpu_moe=0,
+        device=("GPU",),
+        parallel=parallel,
+        cache_type_k=cache_type,
+        cache_type_v=cache_type,
+    )
     planner = Planner(needs, whole, (host, card))
     placement = replace(common(whole, ctx_size), n_gpu_layers=-1, devices=("GPU",))
+    kind = GGMLType[placement.cache_type_k]
     beside, share = planner.shares(placement)
     found: dict[str, object] = {
         "context": ctx_size,
         **{part: getattr(share, part) for part in ("weights", "cache", "state", "compute", "margin", "total")},
         "host": beside.total,
-        "cache_per_token": needs.token_bytes(Use(ctx_size)),
+        "cache_per_token": needs.token_bytes(Use(ctx_size, type_k=kind, type_v=kind)),
+        "cache_type": kind.name,
+        "parallel": parallel,
         "is_exact": needs.is_exact,
     }
     if memory is None:
@@ -100,6 +118,10 @@ def _instead(planner: Planner, ctx_size: int) -> dict[str, int] | None:
     return {"n_gpu_layers": layers, "n_cpu_moe": blocks, "moe_layers_on_cpu": moe, "host": plan.devices[0].total}
 
 
+def _sequences(count: int) -> str:
+    return "a sequence" if count == 1 else f"{count} sequences"
+
+
 def _print(found: dict[str, object]) -> None:
     from nemotron_gguf.runner.placement.words import amount
 
@@ -109,8 +131,8 @@ def _print(found: dict[str, object]) -> None:
     console.say(f"With {found['context']} tokens of context and all layers on one card")
     for part, what in (
         ("weights", ""),
-        ("cache", f"{float(str(found['cache_per_token'])) / 1024:g} KiB a token, F16"),
-        ("state", "a sequence" if found["state"] else ""),
+        ("cache", f"{float(str(found['cache_per_token'])) / 1024:g} KiB a token, {found['cache_type']}"),
+        ("state", _sequences(int(str(found["parallel"]))) if found["state"] else ""),
         ("compute", "estimated"),
         ("total", ""),
     ):

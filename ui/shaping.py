@@ -35,7 +35,7 @@ class Shaping:
     ] = None
 
     def read(self, as_json: bool) -> Form:
-        """The form, from its file. Raises BadParameter for wishes that exclude each other, RunnerError for bad files."""
+        """The form, from its file. Raises BadParameter for wishes that exclude one another, RunnerError for no form."""
         from nemotron_gguf.ui.terminal.form import read_form
 
         if self.json_schema is not None and self.grammar is not None:

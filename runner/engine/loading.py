@@ -44,7 +44,9 @@ def load_model(
     if raised:
         raise raised[0]
     if not handle:
-        raise RunnerError(f"llama.cpp cannot load {path}: {failure('it gave no reason, or the loading was ended')}")
+        reason = failure("it gave no reason, or the loading was ended")
+        advice = "; a smaller file needs less memory, and less --ctx-size" if "allocate" in reason else ""
+        raise RunnerError(f"llama.cpp cannot load {path}: {reason}{advice}")
     if llama.llama_model_has_encoder(handle) or not llama.llama_model_has_decoder(handle):
         free_model(llama, handle)
         raise RunnerError(f"{path} is no model that writes text by itself (it has an encoder); choose another")

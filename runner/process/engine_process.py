@@ -189,8 +189,8 @@ def _in_background(name: str, target: Any, *arguments: Any) -> threading.Thread:
 def _explain(status: int | None, lines: list[str], workers: Sequence[str]) -> str:
     """Why a process ended with that status, from what it wrote at last."""
     words = next((line for line in reversed(lines) if "GGML_ASSERT" in line or "error" in line.lower()), "")
-    words = re.sub(r"\S*[/\\](\S+?:\d+)", r"\1", words)  # not where it was built
     words = words or next((line for line in reversed(lines) if line.strip()), "")
+    words = re.sub(r"\S*[/\\](\S+?:\d+)", r"\1", words)  # not where it was built
     if any("RPC" in line for line in lines[-5:]):
         which = (
             f"one of the RPC workers {', '.join(workers)}" if len(workers) > 1 else f"the RPC worker {''.join(workers)}"

@@ -107,6 +107,14 @@ def test_what_would_this_file_need(nano: Path) -> None:
     assert not less["fits"]
     assert less["largest_context"] == (1 << 20) - 256
     assert less["instead"]["moe_layers_on_cpu"] == 1
+    one = json.loads(nemotron("inspect", nano, "--context", "64k", "--json")[1])
+    four = json.loads(
+        nemotron("inspect", nano, "--context", "64k", "--parallel", "4", "--cache-type", "Q8_0", "--json")[1]
+    )
+    assert four["state"] == 4 * one["state"]
+    assert four["cache_per_token"] == one["cache_per_token"] * 34 / 64
+    status, _, said = nemotron("inspect", nano, "--cache-type", "Q9")
+    assert (status, "--cache-type-k" in said) == (1, True)
 
 
 def test_sizes_as_people_write_them() -> None:

@@ -114,13 +114,19 @@ def test_files_are_attached(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("piped", "words"),
-    [(b"\0\1\2", "binary"), (b"caf\xe9", "byte 3 is 0xe9"), (b"", "--message"), (b"  \n", "--message")],
+    [(b"\0\1\2", "binary"), (b"\0caf\xe9", "byte 4 is 0xe9"), (b"", "--message"), (b"  \n", "--message")],
 )
 def test_what_is_no_text_is_one_line(piped: bytes, words: str) -> None:
     done = scripted(piped=piped)
     assert (done.returncode, done.stdout) == (1, b"")
     assert words in done.stderr.decode()
     assert done.stderr.decode().count("\n") == 1
+
+
+def test_a_log_with_odd_bytes_is_read() -> None:
+    done = scripted("--no-thinking", piped=b"caf\xe9 broke\n")
+    assert (done.returncode, done.stdout.decode()) == (0, "You said caf\ufffd broke.\n")
+    assert "no text in UTF-8 throughout" in done.stderr.decode()
 
 
 def test_an_answer_in_a_pipe_has_its_own_bytes() -> None:

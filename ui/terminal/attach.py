@@ -97,9 +97,21 @@ def read_pipe() -> str:
     waiting.daemon = True
     waiting.start()
     try:
-        return decode(sys.stdin.buffer.read(), "what is piped in").strip("\n")
+        return _decode_anyhow(sys.stdin.buffer.read()).strip("\n")
     finally:
         waiting.cancel()
+
+
+def _decode_anyhow(data: bytes) -> str:
+    """What a program wrote: a byte that is no UTF-8, as logs have them, becomes U+FFFD, with a word."""
+    name = "what is piped in"
+    try:
+        return decode(data, name)
+    except RunnerError:
+        if b"\0" in data:
+            raise
+        console.note(f"{name} is no text in UTF-8 throughout; other bytes are shown as �")
+        return decode(data.decode("utf-8", "replace").encode(), name)
 
 
 def _carries_text() -> bool:

@@ -21,11 +21,11 @@ from nemotron_gguf.tests.hostile.gguf.oracle import Oracle
 
 
 def refused(path: Path, read: Callable[[Path], object] = read_gguf) -> str:
-    """The one line about a file; within a second and 100 MB."""
-    start = time.perf_counter()
+    """The one line about a file; within a second of the processor and 100 MB."""
+    start = time.process_time()
     with pytest.raises(NemotronError) as caught:
         read(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     tracemalloc.start()  # which makes it several times slower
     try:
         with pytest.raises(NemotronError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -154,3 +155,9 @@ def test_numbers_out_of_range_are_refused_by_name(name: str) -> None:
 
 def test_every_number_has_a_range() -> None:
     assert {field.name for field in fields(Sampling)} - set(RANGES) == {"logit_bias"}
+
+
+@pytest.mark.parametrize("by", [math.nan, math.inf, -math.inf])
+def test_a_bias_is_a_finite_number(by: float) -> None:
+    with pytest.raises(RunnerError, match="expected a finite number"):
+        Sampling(logit_bias=((5, by),))
