@@ -67,7 +67,7 @@ def describe_needs(file: GGUFFile, memory: int | None, wished: int | None) -> di
     host = Device("CPU", "the processor", DeviceKind.CPU, 0, 0, "CPU")
     whole = Settings(ctx_size=ctx_size, n_gpu_layers=-1, n_cpu_moe=0, device=("GPU",))
     planner = Planner(needs, whole, (host, card))
-    placement = replace(common(whole, ctx_size), n_gpu_layers=-1, devices=("GPU",))
+    placement = replace(common(needs, whole, ctx_size), n_gpu_layers=-1, devices=("GPU",))
     beside, share = planner.shares(placement)
     found: dict[str, object] = {
         "context": ctx_size,

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from nemotron_gguf.runner.chat.format import ChatFormat
 from nemotron_gguf.runner.chat.stream import StreamParser
 from nemotron_gguf.runner.engine.context import Context
+from nemotron_gguf.runner.engine.lookup import Lookup
 from nemotron_gguf.runner.engine.sampler import Sampler
 from nemotron_gguf.runner.engine.sequences import Held
 from nemotron_gguf.runner.engine.stops import StopTexts
@@ -71,6 +72,7 @@ class Answering:
         self.detokenizer = Detokenizer(vocabulary, self.parser.markers)
         self.stops = StopTexts(task.stop)
         self.thought = ThinkingCount(self.form.end)
+        self.lookup = Lookup()
         self.prompt: list[int] = []
         self.pending: list[int] = []  # tokens that the model has to read before the next is drawn
         self.held: Held | None = None  # its place in the context
@@ -78,7 +80,7 @@ class Answering:
         self.plan: list[int] = []  # places in the prompt at which a checkpoint is to be kept
         self.ends: list[int] = []  # of the prompt's turns
         self.done = 0  # tokens of the prompt that are in memory
-        self.cached_tokens = self.drawn = self.forced = 0
+        self.cached_tokens = self.drawn = self.forced = self.guessed = self.right = 0
         self.calls = self.is_reading = False
         self.is_told = False  # that others come first
         self.asked = self.started = perf_counter()
@@ -136,6 +138,11 @@ class Answering:
             if self._due():
                 events += self._end_thinking()
         return events
+
+    @property
+    def left(self) -> int:
+        """Tokens that may still be drawn."""
+        return (self.task.max_tokens or self.context.size) - self.drawn
 
     def draw(self, row: int) -> Events:
         """The next token, from a row of the last computation; sets `pending`, or the `reason` to end."""
@@ -231,7 +238,7 @@ class Answering:
         read = n_prompt - self.cached_tokens
         return Done(
             "tool_calls" if self.calls and reason == "stop" else reason,
-            Usage(n_prompt, self.cached_tokens, self.drawn, self.thought.count, self.forced),
+            Usage(n_prompt, self.cached_tokens, self.drawn, self.thought.count, self.forced, self.guessed, self.right),
             Timings(
                 prompt_seconds=self.read_seconds,
                 generation_seconds=generating,
