@@ -255,6 +255,11 @@ def _a_row(kind: GGMLType, width: int) -> float:
     return width * kind.type_size / kind.block_size
 
 
+def _copied(memory: LayerMemory, use: Use) -> int:
+    """Numbers of the states that a block gives, and what it takes."""
+    return (2 * memory.convolution + memory.recurrent * (1 + use.lookup)) * use.parallel
+
+
 def compute_of(needs: Needs, use: Use, blocks: Sequence[int] | None = None, *, on_device: bool) -> int:
     """An estimate of the bytes to compute with, of one device or (`on_device` false) of the processor.
 
@@ -268,9 +273,13 @@ def compute_of(needs: Needs, use: Use, blocks: Sequence[int] | None = None, *, o
     nbytes = sum(masks) * use.tokens * (2 if use.flash else 4)
     if not own:
         return nbytes + 2 * 4 * needs.n_embd * use.tokens
-    copies = 1 + use.lookup * needs.keeps_states
-    kept = max(memory.convolution * 2 + memory.recurrent * copies for memory in own)
-    held = max(needs.widths[block] for block in blocks or range(needs.n_layers)) * use.tokens + kept * use.parallel
+    kept = max(memory.convolution * 2 + memory.recurrent for memory in own)
+    widths = [needs.widths[block] for block in blocks or range(needs.n_layers)]
+    held = max(widths) * use.tokens + kept * use.parallel
+    if use.lookup and needs.keeps_states:  # the block with the states gives all their copies
+        held = max(
+            held, *(_copied(memory, use) + width * use.tokens for memory, width in zip(own, widths, strict=True))
+        )
     scores = 0 if use.flash else (needs.n_heads * max(masks, default=0) + 5 * needs.n_embd) * use.tokens
     results = (needs.n_vocab + 2 * needs.n_embd) * use.outputs
     return nbytes + 4 * (max(held, scores, results) + (0 if on_device else needs.n_embd * use.tokens))

@@ -128,7 +128,8 @@ class Context:
     def cut(self, sequence: int, position: int) -> None:
         """Forget a sequence's tokens from a position on.
 
-        There its recurrent state, if it has one, must be already, or within `lookup` tokens of the last computation.
+        There its recurrent state, if it has one, must be already; or behind the first token of the last computation, at
+        least, and within `lookup` of its end. libllama takes other states for that where it kept none.
         """
         removed = self.llama.llama_memory_seq_rm(self.memory, sequence, position, -1)
         assert removed, f"sequence {sequence} cannot be cut at {position}"
