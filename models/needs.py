@@ -27,6 +27,10 @@ _BLOCK = re.compile(r"blk\.(\d{1,9})\.")
 _INPUTS = ("token_embd.", "token_types.", "position_embd.", "per_layer_token_embd.")  # src/llama-arch.cpp
 _EVERY_LAYER = ("rope_freqs.", "rope_factors_")  # one copy in each buffer that has layers
 _FIRST_LAYER = ("token_embd_norm.",)
+_ROLL_BACK = (  # recurrent states of which libllama keeps copies: llm_arch_supports_rs_rollback (src/llama-arch.cpp)
+    "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen4exp", "deepseek4", "bailingmoe3", "lfm2", "lfm2moe",
+    "kimi-k3", "glm5-next",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class Use:
     """How a model is to be run: tokens of context for `parallel` sequences together, types of the cache.
 
     `kv_unified`, `swa_full` and the batches are llama_context_params' of that name; `flash` whether flash attention is
-    on, without which the cache of values is laid out otherwise and attention takes more to compute.
+    on, without which the cache of values is laid out otherwise and attention takes more to compute. `lookup` tokens can
+    be taken back, for which as many copies of a recurrent state are kept.
     """
 
     ctx_size: int
@@ -69,6 +74,7 @@ class Use:
     kv_unified: bool = False
     swa_full: bool = False
     flash: bool = True
+    lookup: int = 0
 
     @property
     def cells(self) -> int:
@@ -85,6 +91,11 @@ class Use:
     def tokens(self) -> int:
         """Tokens computed at a time."""
         return min(self.ctx_size, self.batch, self.ubatch)
+
+    @property
+    def outputs(self) -> int:
+        """Tokens of which the logits are wanted at a time."""
+        return max(self.parallel, 1 + self.lookup)
 
     def window(self, n_window: int) -> int:
         """Cells of a layer with a sliding window of that many tokens, 0 for one without."""
@@ -155,6 +166,17 @@ class Needs:
         """Whether the output is the embedding once more, which libllama keeps twice where they are on two devices."""
         return not any(tensor.name == "output.weight" for tensor in self.weights)
 
+    @property
+    def takes_back(self) -> bool:
+        """Whether the latest tokens can be taken back: no window forgets, states are copied or there are none."""
+        is_recurrent = any(memory.recurrent or memory.convolution for memory in self.layers)
+        return not any(memory.window for memory in self.layers) and (not is_recurrent or self.keeps_states)
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether libllama can keep copies of recurrent states."""
+        return self.architecture in _ROLL_BACK
+
     def cache(self, layer: int, use: Use, storage: Storage = HOST) -> int:
         """Bytes of a block's keys and values."""
         memory = self.layers[layer]
@@ -166,9 +188,9 @@ class Needs:
         )
 
     def state(self, layer: int, use: Use, storage: Storage = HOST) -> int:
-        """Bytes of a block's recurrent state: numbers in F32, rows for all sequences."""
-        memory = self.layers[layer]
-        return sum(storage.of(GGMLType.F32, (use.parallel, width)) for width in (memory.convolution, memory.recurrent))
+        """Bytes of a block's recurrent state and its copies: numbers in F32, rows for all sequences."""
+        memory, n_rows = self.layers[layer], use.parallel * (1 + use.lookup * self.keeps_states)
+        return sum(storage.of(GGMLType.F32, (n_rows, width)) for width in (memory.convolution, memory.recurrent))
 
     def token_bytes(self, use: Use) -> float:
         """Bytes of cache that one more token takes, sliding windows left out."""
@@ -176,8 +198,8 @@ class Needs:
         return sum(_a_row(use.type_k, memory.keys) + _a_row(use.type_v, memory.values) for memory in whole)
 
     def logits(self, use: Use) -> int:
-        """Bytes of the buffer in which the processor gets the logits of one token a sequence."""
-        return 4 * self.n_vocab * use.parallel
+        """Bytes of the buffer in which the processor gets the logits, at its largest."""
+        return 4 * self.n_vocab * use.outputs
 
     def total_weights(self) -> int:
         """Bytes of all weights that libllama loads, the output of a tied model once."""
@@ -233,6 +255,11 @@ def _a_row(kind: GGMLType, width: int) -> float:
     return width * kind.type_size / kind.block_size
 
 
+def _copied(memory: LayerMemory, use: Use) -> int:
+    """Numbers of the states that a block gives, and what it takes."""
+    return (2 * memory.convolution + memory.recurrent * (1 + use.lookup)) * use.parallel
+
+
 def compute_of(needs: Needs, use: Use, blocks: Sequence[int] | None = None, *, on_device: bool) -> int:
     """An estimate of the bytes to compute with, of one device or (`on_device` false) of the processor.
 
@@ -247,7 +274,12 @@ def compute_of(needs: Needs, use: Use, blocks: Sequence[int] | None = None, *, o
     if not own:
         return nbytes + 2 * 4 * needs.n_embd * use.tokens
     kept = max(memory.convolution * 2 + memory.recurrent for memory in own)
-    held = max(needs.widths[block] for block in blocks or range(needs.n_layers)) * use.tokens + kept * use.parallel
+    widths = [needs.widths[block] for block in blocks or range(needs.n_layers)]
+    held = max(widths) * use.tokens + kept * use.parallel
+    if use.lookup and needs.keeps_states:  # the block with the states gives all their copies
+        held = max(
+            held, *(_copied(memory, use) + width * use.tokens for memory, width in zip(own, widths, strict=True))
+        )
     scores = 0 if use.flash else (needs.n_heads * max(masks, default=0) + 5 * needs.n_embd) * use.tokens
-    results = (needs.n_vocab + 2 * needs.n_embd) * use.parallel
+    results = (needs.n_vocab + 2 * needs.n_embd) * use.outputs
     return nbytes + 4 * (max(held, scores, results) + (0 if on_device else needs.n_embd * use.tokens))

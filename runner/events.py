@@ -70,7 +70,8 @@ class Usage(Struct, frozen=True):
     """Tokens of a turn.
 
     Read, of these already in memory, drawn by the model, of these inside its reasoning (without the marker that ends
-    it). `forced_tokens` were written by the engine, to end a reasoning; they count nowhere else.
+    it). `forced_tokens` were written by the engine, to end a reasoning; they count nowhere else. `guessed_tokens` were
+    computed because the text had them before, and as many as `right_tokens` of them were drawn.
     """
 
     prompt_tokens: int = 0
@@ -78,6 +79,8 @@ class Usage(Struct, frozen=True):
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     forced_tokens: int = 0
+    guessed_tokens: int = 0
+    right_tokens: int = 0
 
 
 class Timings(Struct, frozen=True):

@@ -12,6 +12,7 @@ from nemotron_gguf.runner.placement.wishes import check_wishes
 from nemotron_gguf.runner.sampling import RANGES, Sampling, check_ranges
 
 DEFAULT_CONTEXT = 16384  # tokens; never the trained length by itself, whose cache may not fit
+LOOKUP = 3  # tokens guessed at a time where nobody said how many
 MAX_THREADS = 512  # GGML_MAX_N_THREADS (ggml/include/ggml.h)
 ALL_LAYERS = -1
 
@@ -26,8 +27,8 @@ class Settings:
     `ctx_size` and `max_tokens` in tokens; `n_gpu_layers` -1 for all. `n_cpu_moe`: the experts of the first so many
     blocks stay on the processor. `override_tensor` PATTERN=BUFFER; `device` names of ggml's, an empty tuple for the
     processor alone; `rpc` HOST:PORT of workers. `parallel` answers are given at a time; `cache_ram` bytes are for
-    copies of conversations' states beside the context; `idle_reading`: read ahead while nobody asks. Raises RunnerError
-    for a value out of range.
+    copies of conversations' states beside the context; `idle_reading`: read ahead while nobody asks; `lookup`: as many
+    tokens may be guessed from the text at a time, 0 for none. Raises RunnerError for a value out of range.
     """
 
     ctx_size: int | None = None
@@ -42,6 +43,7 @@ class Settings:
     parallel: int | None = None
     cache_ram: int | None = None
     idle_reading: bool = True
+    lookup: int | None = None
     threads: int | None = None
     temperature: float | None = None
     top_k: int | None = None
@@ -81,6 +83,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "n_cpu_moe": (0, 100_000),
     "parallel": (1, 256),  # LLAMA_MAX_SEQ (src/llama-cparams.h)
     "cache_ram": (0, 1 << 50),
+    "lookup": (0, 4),  # each costs a copy of the recurrent state a sequence
     "threads": (1, MAX_THREADS),
     "max_tokens": (1, 1 << 30),
 }

@@ -190,7 +190,7 @@ def _placement(engine: Client, file: GGUFFile, settings: Settings, window: Windo
 
     from nemotron_gguf.runner import set_up
 
-    asked = replace(settings, ctx_size=window.parallel * window.n_ctx, parallel=window.parallel)
+    asked = replace(settings, ctx_size=window.parallel * window.n_ctx, parallel=window.parallel, lookup=0)
     plan = set_up(file, asked, engine).plan
     console.note(plan.describe())
     wanted = window.placement()

@@ -82,7 +82,7 @@ def describe_needs(
         cache_type_v=cache_type,
     )
     planner = Planner(needs, whole, (host, card))
-    placement = replace(common(whole, ctx_size), n_gpu_layers=-1, devices=("GPU",))
+    placement = replace(common(needs, whole, ctx_size), n_gpu_layers=-1, devices=("GPU",))
     kind = GGMLType[placement.cache_type_k]
     beside, share = planner.shares(placement)
     found: dict[str, object] = {

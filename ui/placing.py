@@ -59,6 +59,9 @@ class Placing:
             rich_help_panel=PANEL,
         ),
     ] = True
+    lookup: Annotated[
+        str | None, _option("N|off|auto", "Guess up to N tokens (4) from the text; auto: where memory is left for it.")
+    ] = None
     threads: Annotated[int | None, _option("N", "Threads on the processor.", min=1)] = None
 
 
@@ -80,6 +83,7 @@ def settings_of(placing: Placing, drawing: Drawing | None = None, **more: Any) -
         "parallel": placing.parallel,
         "cache_ram": None if placing.cache_ram is None else _bytes(placing.cache_ram),
         "idle_reading": placing.idle_reading,
+        "lookup": None if placing.lookup is None else _lookup(placing.lookup),
         "threads": placing.threads,
     }
     try:
@@ -103,6 +107,15 @@ def _layers(text: str) -> int:
         return -1
     if not (text.isascii() and text.isdecimal()):
         raise typer.BadParameter(f"{text!r} is neither a number nor all", param_hint="--n-gpu-layers")
+    return int(text)
+
+
+def _lookup(text: str) -> int | None:
+    """Tokens guessed at a time; None lets it be decided."""
+    if text.lower() in ("auto", "off"):
+        return None if text.lower() == "auto" else 0
+    if not (text.isascii() and text.isdecimal()):
+        raise typer.BadParameter(f"{text!r} is neither a number nor off nor auto", param_hint="--lookup")
     return int(text)
 
 

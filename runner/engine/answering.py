@@ -11,6 +11,7 @@ from nemotron_gguf.runner.chat.format import ChatFormat
 from nemotron_gguf.runner.chat.stream import StreamParser
 from nemotron_gguf.runner.engine.constraint import Constraint
 from nemotron_gguf.runner.engine.context import Context
+from nemotron_gguf.runner.engine.lookup import Lookup
 from nemotron_gguf.runner.engine.matchers import Matchers
 from nemotron_gguf.runner.engine.sampler import Sampler
 from nemotron_gguf.runner.engine.sequences import Held
@@ -84,6 +85,7 @@ class Answering:
         self.detokenizer = Detokenizer(vocabulary, self.parser.markers)
         self.stops = StopTexts(task.stop)
         self.thought = ThinkingCount(self.form.end)
+        self.lookup = Lookup()
         self.prompt: list[int] = []
         self.pending: list[int] = []  # tokens that the model has to read before the next is drawn
         self.held: Held | None = None  # its place in the context
@@ -91,7 +93,7 @@ class Answering:
         self.plan: list[int] = []  # places in the prompt at which a checkpoint is to be kept
         self.ends: list[int] = []  # of the prompt's turns
         self.done = 0  # tokens of the prompt that are in memory
-        self.cached_tokens = self.drawn = self.forced = 0
+        self.cached_tokens = self.drawn = self.forced = self.guessed = self.right = 0
         self.calls = self.is_reading = False
         self.is_told = False  # that others come first
         self.asked = self.started = perf_counter()
@@ -168,6 +170,11 @@ class Answering:
             if self._due():
                 events += self._end_thinking()
         return events
+
+    @property
+    def left(self) -> int:
+        """Tokens that may still be drawn."""
+        return (self.task.max_tokens or self.context.size) - self.drawn
 
     def draw(self, row: int) -> Events:
         """The next token, from a row of the last computation; sets `pending`, or the `reason` to end."""
@@ -278,7 +285,7 @@ class Answering:
         read = n_prompt - self.cached_tokens
         return Done(
             "tool_calls" if self.calls and reason == "stop" else reason,
-            Usage(n_prompt, self.cached_tokens, self.drawn, self.thought.count, self.forced),
+            Usage(n_prompt, self.cached_tokens, self.drawn, self.thought.count, self.forced, self.guessed, self.right),
             Timings(
                 prompt_seconds=self.read_seconds,
                 generation_seconds=generating,

@@ -36,6 +36,10 @@ class Context:
     Keys and values lie by position and can be cut anywhere. A recurrent state cannot be rolled back, and a sliding
     window forgets: where a model has one of them (`rolls_back` is false) a sequence can only be cut where a copy was
     kept (`snapshot` with `partial`), which is put back first (src/llama-memory-hybrid.cpp, llama-kv-cache-iswa.cpp).
+
+    Of the `lookup` latest tokens of one computation, and no others, libllama can have kept the states itself
+    (`n_rs_seq`, src/llama-memory-recurrent.cpp): they can be cut off once, right behind it. It notes where the state
+    then is; a snapshot, a copy to another sequence and the next computation all look there.
     """
 
     def __init__(self, llama: Any, model: Any, placement: Placement) -> None:
@@ -53,6 +57,8 @@ class Context:
             or llama.llama_model_is_recurrent(model)
             or llama.llama_model_n_swa(model)
         )
+        kept = placement.lookup if self.rolls_back else min(int(llama.llama_n_rs_seq(self.handle)), placement.lookup)
+        self.lookup = min(kept, self.step - 1)  # tokens that can be taken back
         self.decode_seconds = 0.0  # spent in libllama so far
         self._batch = Batch(llama, max(self.step, self.n_sequences))
         # called from within a computation on the CPU, so that a long prompt can be stopped at once
@@ -97,7 +103,8 @@ class Context:
     def advance(self, rows: Sequence[Row]) -> None:
         """Read one token each of several sequences, whose probabilities are in the rows of the same order.
 
-        Raises as `read` does, for all of the sequences.
+        Or several of one sequence, which may be cut right behind the first of them, or later. Raises as `read` does,
+        for all of the sequences.
         """
         self._decode(self._batch.of_rows(rows))
 
@@ -119,7 +126,11 @@ class Context:
         )
 
     def cut(self, sequence: int, position: int) -> None:
-        """Forget a sequence's tokens from a position on; there its recurrent state, if it has one, must be already."""
+        """Forget a sequence's tokens from a position on.
+
+        There its recurrent state, if it has one, must be already; or behind the first token of the last computation, at
+        least, and within `lookup` of its end. libllama takes other states for that where it kept none.
+        """
         removed = self.llama.llama_memory_seq_rm(self.memory, sequence, position, -1)
         assert removed, f"sequence {sequence} cannot be cut at {position}"
 

@@ -94,7 +94,8 @@ def context_params(llama: Any, placement: Placement) -> Any:
     params = llama.llama_context_default_params()
     params.n_ctx = placement.ctx_size
     params.n_batch, params.n_ubatch = placement.batch, placement.ubatch
-    params.n_seq_max = params.n_outputs_max = placement.parallel  # one token of each sequence wants its logits
+    params.n_seq_max, params.n_rs_seq = placement.parallel, placement.lookup
+    params.n_outputs_max = max(placement.parallel, 1 + placement.lookup)  # a token of each, or guesses of one
     params.n_threads = params.n_threads_batch = placement.threads
     params.type_k, params.type_v = GGMLType[placement.cache_type_k], GGMLType[placement.cache_type_v]
     params.flash_attn_type = _FLASH_ATTENTION[placement.flash_attention]

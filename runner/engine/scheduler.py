@@ -13,6 +13,8 @@ from nemotron_gguf.runner.engine.answering import Answering, Events
 from nemotron_gguf.runner.engine.batch import Row
 from nemotron_gguf.runner.engine.context import Cancelled, Context, ContextFull
 from nemotron_gguf.runner.engine.failures import failed
+from nemotron_gguf.runner.engine.guessing import Guessing
+from nemotron_gguf.runner.engine.lookup import NOTHING, Guess
 from nemotron_gguf.runner.engine.pace import Pace
 from nemotron_gguf.runner.engine.sequences import Held, Sequences, common_length
 from nemotron_gguf.runner.errors import EngineBusyError
@@ -38,7 +40,7 @@ class Scheduler:
 
     def __init__(self, context: Context, sequences: Sequences, words: Words, send: Send) -> None:
         self.context, self.sequences, self.words, self.send = context, sequences, words, send
-        self.pace = Pace(context.step)
+        self.pace, self.guessing = Pace(context.step), Guessing(context, sequences)
         self.waiting: list[Answering] = []  # in the order in which they came
         self.running: list[Answering] = []
         self._unprepared: deque[tuple[Answering, Iterator[None]]] = deque()
@@ -152,7 +154,10 @@ class Scheduler:
             answers = [one for one in answers if one in self.running]
         if not answers:
             return
+        is_alone = len(self.running) == 1
+        guess = self.guessing.behind(answers[0]) if is_alone else NOTHING
         rows = [Row(one.pending[0], _place_of(one).number, len(_place_of(one).tokens)) for one in answers]
+        rows += [Row(token, rows[0].sequence, rows[0].position + ahead) for ahead, token in enumerate(guess.tokens, 1)]
         begun = perf_counter()
         try:
             self.context.advance(rows)
@@ -160,10 +165,14 @@ class Scheduler:
             for answer in answers:
                 self._break(answer, error)
             return
-        self.pace.stepped(perf_counter() - begun)
+        seconds = perf_counter() - begun
+        if is_alone:
+            self.guessing.computed(guess, seconds)
+        if not guess.tokens:
+            self.pace.stepped(seconds)
         for row, answer in enumerate(answers):
             self.sequences.read(_place_of(answer), answer.pending)
-            self._draw(answer, row)
+            self._draw(answer, row, guess)
 
     def _write(self, answer: Answering) -> None:
         """What the engine wrote in the model's place is read, and the next token is drawn."""
@@ -180,9 +189,10 @@ class Scheduler:
             return
         self._draw(answer, -1)
 
-    def _draw(self, answer: Answering, row: int) -> None:
+    def _draw(self, answer: Answering, row: int, guess: Guess = NOTHING) -> None:
         try:
-            self._send(answer, answer.draw(row))
+            for events in self.guessing.draws(answer, row, guess):
+                self._send(answer, events)
         except ChannelClosed:
             raise
         except Exception as error:

@@ -196,7 +196,7 @@ class Measurer:
         wanted = self.window.for_vocabulary(material.n_vocab).placement()
         if self.settings is None:
             return wanted
-        asked = replace(self.settings, ctx_size=wanted.ctx_size, parallel=wanted.parallel)
+        asked = replace(self.settings, ctx_size=wanted.ctx_size, parallel=wanted.parallel, lookup=0)
         found = set_up(file, asked, self.engine).plan.placement
         found = replace(found, ctx_size=wanted.ctx_size, batch=wanted.batch, ubatch=wanted.ubatch)
         return replace(found, kv_unified=wanted.kv_unified)

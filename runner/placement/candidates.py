@@ -18,7 +18,7 @@ Computed = Callable[[Placement], Mapping[str, int]]
 _EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"  # LLM_FFN_EXPS_REGEX (common/common.h)
 
 
-def common(settings: Settings, ctx_size: int) -> Placement:
+def common(needs: Needs, settings: Settings, ctx_size: int) -> Placement:
     """What every arrangement has: sizes, types of the cache, threads, workers."""
     return Placement(
         ctx_size=ctx_size,
@@ -29,6 +29,7 @@ def common(settings: Settings, ctx_size: int) -> Placement:
         flash_attention=flash_attention(settings.flash_attn),
         parallel=settings.parallel or 1,
         kv_unified=True,  # any conversation may take all that is free, and several may share a beginning
+        lookup=settings.lookup or 0 if needs.takes_back else 0,
     )
 
 

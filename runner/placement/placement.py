@@ -26,6 +26,7 @@ class Placement:
     layer). `tensor_split` has a share for each device. `rpc` are HOST:PORT of workers, whose devices ggml names
     "RPC0", "RPC1", … Cache types are names of ggml types. `ctx_size` is shared by `parallel` sequences: each has its
     part of it, or any of them may take all with `kv_unified`. With `swa_full` a sliding window keeps what it slid over.
+    `lookup` tokens behind an answer may be guessed, computed and taken back at a time.
     """
 
     ctx_size: int
@@ -44,3 +45,4 @@ class Placement:
     ubatch: int = UBATCH
     kv_unified: bool = False
     swa_full: bool = False
+    lookup: int = 0

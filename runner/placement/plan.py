@@ -28,7 +28,7 @@ from nemotron_gguf.runner.placement.shares import (
     weights_of,
 )
 from nemotron_gguf.runner.placement.wishes import choose_devices
-from nemotron_gguf.runner.settings import DEFAULT_CONTEXT, Settings
+from nemotron_gguf.runner.settings import DEFAULT_CONTEXT, LOOKUP, Settings
 
 Compute = Callable[[Placement], Mapping[str, int] | None]
 _PROBES = 6  # how often the library is asked, a fraction of a second each
@@ -116,13 +116,25 @@ class Planner:
             placement = next((one for one in known if self.fits(one)), None)
         if placement is None:
             return None
+        placement = self.looking_up(placement)
         shares = self.shares(placement)
         notes = words.notes(placement, shares, self.needs, self.settings, self.offload)
         return Plan(placement, shares, self.needs, notes, self.measured.get(placement) is not None)
 
+    def looking_up(self, placement: Placement) -> Placement:
+        """The placement with guesses from the text, where nobody said whether, and where they cost nothing else."""
+        if self.settings.lookup is not None or not self.needs.takes_back:
+            return placement
+        more = replace(placement, lookup=LOOKUP)
+        if not self.fits(more):
+            return placement
+        if self.compute is not None:
+            self.measure(more)
+        return more if self.fits(more) else placement
+
     def candidates(self, ctx_size: int) -> Iterator[Placement]:
         """All arrangements for a context, the best first, mapped from the file where that is the better way."""
-        base = common(self.settings, ctx_size)
+        base = common(self.needs, self.settings, ctx_size)
         for placement in candidates(self.needs, self.settings, base, self.offload, self.devices, self.computed):
             yield self.settle(placement)
 

@@ -72,6 +72,7 @@ def use_of(placement: Placement) -> Use:
         kv_unified=placement.kv_unified,
         swa_full=placement.swa_full,
         flash=placement.flash_attention != "off",
+        lookup=placement.lookup,
     )
 
 

@@ -81,6 +81,8 @@ def notes(
         found.append(f"--n-cpu-moe {settings.n_cpu_moe} counts blocks: of the first {blocks}, {layers} have experts")
     if settings.n_gpu_layers not in (None, 0) and not offload:
         found.append("--n-gpu-layers has no effect: llama.cpp finds no GPU here")
+    if settings.lookup and not needs.takes_back:
+        found.append(f"--lookup has no effect: llama.cpp cannot take tokens of a {needs.architecture} back")
     if settings.rpc and not any(share.device.endpoint for share in shares):
         found.append(f"no layer goes to the workers at {', '.join(settings.rpc)}")
     if needs.trained_context and placement.ctx_size > needs.trained_context:

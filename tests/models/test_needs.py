@@ -50,6 +50,8 @@ def test_context_and_state_of_the_30b(nano: Needs) -> None:
     assert total(nano, "cache", Use(1 << 18, type_k=GGMLType.Q8_0, type_v=GGMLType.Q8_0)) == (6 << 30) // 4 * 34 // 64
     assert round(total(nano, "state", Use(4096)) / MIB, 1) == 47.6
     assert total(nano, "state", Use(4096, parallel=3)) == 3 * total(nano, "state", Use(4096))
+    assert total(nano, "state", Use(4096, parallel=2, lookup=3)) == 2 * 4 * total(nano, "state", Use(4096))
+    assert nano.takes_back
     assert nano.moe_layers == tuple(layer for layer, letter in enumerate(PATTERN) if letter == "E")
 
 
@@ -104,9 +106,11 @@ def test_kinds_of_attention(tmp_path: Path) -> None:
     grouped = needs_of(read_gguf(hollow(tmp_path / "a", plain("llama", attention__head_count_kv=2), SHAPES)))
     assert grouped.is_exact
     assert grouped.is_tied
+    assert grouped.takes_back
     assert grouped.token_bytes(Use(512)) == 4 * 2 * 2 * 16 * 2
     sliding = needs_of(read_gguf(hollow(tmp_path / "b", plain("gpt-oss", attention__sliding_window=128), SHAPES)))
     assert [memory.window for memory in sliding.layers] == [128, 0, 128, 0]
+    assert not sliding.takes_back
     latent = plain("deepseek2", attention__key_length_mla=8, attention__value_length_mla=8, attention__key_length=72)
     keys = needs_of(read_gguf(hollow(tmp_path / "c", latent | plain("deepseek2"), SHAPES)))
     assert all(memory.values == 0 for memory in keys.layers)

@@ -42,6 +42,12 @@ def test_a_dry_run_for_programs(demo_q8: Path) -> None:
     assert described["devices"][0]["weights"] > 5_000_000
 
 
+@pytest.mark.parametrize(("word", "expected"), [("auto", 3), ("off", 0), ("2", 2)])
+def test_guesses_are_in_the_plan(demo_q8: Path, word: str, expected: int) -> None:
+    ended = CliRunner().invoke(app, ["chat", str(demo_q8), "--dry-run", "--json", "--lookup", word])
+    assert json.loads(ended.stdout)["placement"]["lookup"] == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -49,6 +55,8 @@ def test_a_dry_run_for_programs(demo_q8: Path) -> None:
         (("--cache-type-k", "Q4_K"), "--cache-type-k is Q4_K, expected one of"),
         (("--override-tensor", "exps"), "expected PATTERN=BUFFER"),
         (("--n-gpu-layers", "some"), "is neither a number nor all"),
+        (("--lookup", "much"), "is neither a number nor off nor auto"),
+        (("--lookup", "9"), "--lookup is 9, expected 0 to 4"),
         (("--rpc", "box"), "expected HOST:PORT"),
         (("--stop", ""), "--stop is empty"),
     ],

@@ -44,9 +44,12 @@ class Bare:
         parallel: int = 1,
         cache_ram: int = 1 << 28,
         flash: FlashAttention = "off",
+        lookup: int = 0,
     ) -> None:
         """Without flash attention, which on the processor adds up in 16 bits, so that the order of cells matters."""
-        placement = Placement(ctx_size, threads=1, parallel=parallel, kv_unified=True, flash_attention=flash)
+        placement = Placement(
+            ctx_size, threads=1, parallel=parallel, kv_unified=True, flash_attention=flash, lookup=lookup
+        )
         self.cancelled: Any = Asked()
         self.thought_enough: Any = Asked()
         self.posted: SimpleQueue[Callable[[], None]] = SimpleQueue()

