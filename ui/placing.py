@@ -62,7 +62,9 @@ class Placing:
     lookup: Annotated[
         str | None, _option("N|off|auto", "Guess up to N tokens (4) from the text; auto: where memory is left for it.")
     ] = None
-    threads: Annotated[int | None, _option("N", "Threads on the processor; fewer where others compute on it.", min=1)] = None
+    threads: Annotated[
+        int | None, _option("N", "Threads on the processor; fewer where others compute on it.", min=1)
+    ] = None
 
 
 def settings_of(placing: Placing, drawing: Drawing | None = None, **more: Any) -> Settings:
