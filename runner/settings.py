@@ -12,7 +12,7 @@ from nemotron_gguf.runner.placement.wishes import check_wishes
 from nemotron_gguf.runner.sampling import RANGES, Sampling, check_ranges
 
 DEFAULT_CONTEXT = 16384  # tokens; never the trained length by itself, whose cache may not fit
-LOOKUP = 3  # tokens guessed at a time where nobody said how many
+LOOKUP = 3  # tokens guessed at a time where the choice is left to us
 MAX_THREADS = 512  # GGML_MAX_N_THREADS (ggml/include/ggml.h)
 ALL_LAYERS = -1
 
@@ -28,7 +28,8 @@ class Settings:
     blocks stay on the processor. `override_tensor` PATTERN=BUFFER; `device` names of ggml's, an empty tuple for the
     processor alone; `rpc` HOST:PORT of workers. `parallel` answers are given at a time; `cache_ram` bytes are for
     copies of conversations' states beside the context; `idle_reading`: read ahead while nobody asks; `lookup`: as many
-    tokens may be guessed from the text at a time, 0 for none. Raises RunnerError for a value out of range.
+    tokens may be guessed from the text at a time, None: where memory is left for it. Raises RunnerError for a value out
+    of range.
     """
 
     ctx_size: int | None = None
@@ -43,7 +44,7 @@ class Settings:
     parallel: int | None = None
     cache_ram: int | None = None
     idle_reading: bool = True
-    lookup: int | None = None
+    lookup: int | None = 0  # off: it pays where an answer copies nearly all (docs/figures.md)
     threads: int | None = None
     temperature: float | None = None
     top_k: int | None = None

@@ -60,8 +60,8 @@ class Placing:
         ),
     ] = True
     lookup: Annotated[
-        str | None, _option("N|off|auto", "Guess up to N tokens (4) from the text; auto: where memory is left for it.")
-    ] = None
+        str, _option("N|off|auto", "Guess up to N tokens (4 at most) from the text; auto: where memory is left; off.")
+    ] = "off"
     threads: Annotated[
         int | None, _option("N", "Threads on the processor; fewer where others compute on it.", min=1)
     ] = None
@@ -85,7 +85,7 @@ def settings_of(placing: Placing, drawing: Drawing | None = None, **more: Any) -
         "parallel": placing.parallel,
         "cache_ram": None if placing.cache_ram is None else _bytes(placing.cache_ram),
         "idle_reading": placing.idle_reading,
-        "lookup": None if placing.lookup is None else _lookup(placing.lookup),
+        "lookup": _lookup(placing.lookup),
         "threads": placing.threads,
     }
     try:

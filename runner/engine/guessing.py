@@ -28,6 +28,8 @@ class Worth:
         self.most = most
         self.right = dict.fromkeys(SIZES, _HOPE)  # share of guessed tokens that were right, by those before them
         self.seconds: list[float | None] = [None] * (most + 1)  # of a computation with so many guesses
+        self.after = 0.0  # seconds more for the one after it, for which libllama plans anew
+        self._before = 0  # guesses in the last computation
         self._seen = [False] * (most + 1)
         self._passed, self._until = 0, FIRST
 
@@ -52,18 +54,21 @@ class Worth:
         for count in range(1, most + 1):
             share *= right
             expected += share
-            taken = self.seconds[count] or alone  # what was never tried may be had for nothing
+            taken = (self.seconds[count] or alone) + max(self.after, 0)  # what was never tried may cost nothing
             if expected / taken > rate:
                 best, rate = count, expected / taken
         return best
 
     def computed(self, guesses: int, seconds: float) -> None:
         """A computation with so many guesses took so long; the first of a kind, still to be prepared, says little."""
+        before, self._before = self._before, guesses
         if not self._seen[guesses]:
             self._seen[guesses] = True
-            return
-        before = self.seconds[guesses]
-        self.seconds[guesses] = seconds if before is None else before + _LATEST * (seconds - before)
+        elif before and not guesses and self.seconds[0] is not None:
+            self.after += _LATEST * (seconds - self.seconds[0] - self.after)
+        else:
+            last = self.seconds[guesses]
+            self.seconds[guesses] = seconds if last is None else last + _LATEST * (seconds - last)
 
     def turned_out(self, size: int, guesses: int, right: int) -> None:
         """So many of the guesses were right."""

@@ -122,7 +122,7 @@ class Planner:
         return Plan(placement, shares, self.needs, notes, self.measured.get(placement) is not None)
 
     def looking_up(self, placement: Placement) -> Placement:
-        """The placement with guesses from the text, where nobody said whether, and where they cost nothing else."""
+        """The placement with guesses from the text, where the choice is ours, and they cost nothing else."""
         if self.settings.lookup is not None or not self.needs.takes_back:
             return placement
         more = replace(placement, lookup=LOOKUP)

@@ -342,6 +342,17 @@ def test_as_many_as_pay() -> None:
     assert worth.right[2] < worth.right[3]
 
 
+def test_what_it_costs_afterwards_counts() -> None:
+    """libllama plans anew for a single token after several."""
+    worth = learned([1, 1.1])
+    assert worth.length(3, 1) == 1
+    for _ in range(20):
+        worth.computed(1, 1.1)
+        worth.computed(0, 2)
+    assert worth.seconds[0] == 1
+    assert worth.length(3, 1) == 0
+
+
 def test_who_is_always_wrong_is_asked_ever_more_seldom() -> None:
     worth = learned([1, 1.3, 1.6])
     tried = []

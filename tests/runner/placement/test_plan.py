@@ -132,9 +132,9 @@ def test_the_librarys_word_counts_more_than_the_estimate(nano: GGUFFile) -> None
 
 def test_an_estimate_alone_refuses_nothing(nano: GGUFFile) -> None:
     """The estimate says that it does not fit, the library that it does."""
-    exact = planned(nano, card(32), ctx_size=16384, lookup=0).devices[1]
+    exact = planned(nano, card(32), ctx_size=16384).devices[1]
     tight = replace(card(32), memory_free=exact.total + exact.margin - (20 << 20))
-    wishes = Settings(ctx_size=16384, n_gpu_layers=-1, n_cpu_moe=0, lookup=0)
+    wishes = Settings(ctx_size=16384, n_gpu_layers=-1, n_cpu_moe=0)
     with pytest.raises(RunnerError):
         plan(nano, wishes, (CPU, tight))
     lean = dict.fromkeys(("CPU", "CUDA0"), exact.compute - (21 << 20))
@@ -242,14 +242,14 @@ def test_words_that_cannot_be_followed(nano: GGUFFile, wishes: dict[str, Any], s
 
 def test_guesses_take_only_what_is_left(nano: GGUFFile) -> None:
     """Neither context nor weights give way to copies of the state, unless somebody wants them."""
-    roomy, without = planned(nano, card(32)), planned(nano, card(32), lookup=0)
+    roomy, without = planned(nano, card(32), lookup=None), planned(nano, card(32))
     assert (roomy.placement.lookup, without.placement.lookup) == (3, 0)
     assert replace(roomy.placement, lookup=0) == without.placement
     assert roomy.devices[1].state == 4 * without.devices[1].state > 4 * 47 << 20
     free = without.devices[1].total + without.devices[1].margin
     for more, expected in ((100 << 20, 0), (400 << 20, 3)):
         there = replace(card(32), memory_free=free + more)
-        found = planned(nano, there)
+        found = planned(nano, there, lookup=None)
         assert found.placement == replace(without.placement, lookup=expected)
         assert found.devices[1].left >= 0
     there = replace(card(32), memory_free=free + (100 << 20))
@@ -263,7 +263,7 @@ def test_the_library_has_its_say_about_guesses(nano: GGUFFile) -> None:
     def compute(placement: Placement) -> Mapping[str, int] | None:
         return None if placement.lookup else {"CPU": 1 << 20, "CUDA0": 200 << 20}
 
-    found = plan(nano, Settings(threads=4), (CPU, card(32)), compute)
+    found = plan(nano, Settings(threads=4, lookup=None), (CPU, card(32)), compute)
     assert (found.placement.lookup, found.is_measured) == (0, True)
 
 
