@@ -66,9 +66,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
-        strange = next((by for _, by in self.logit_bias if not math.isfinite(by)), None)
+        strange = next((by for _, by in self.logit_bias if not by < math.inf), None)
         if strange is not None:
-            raise RunnerError(f"--logit-bias adds {strange}, expected a finite number; -1e9 forbids a token")
+            raise RunnerError(f"--logit-bias adds {strange}, expected a number; -inf forbids a token")
 
     @property
     def penalises(self) -> bool:

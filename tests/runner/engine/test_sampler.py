@@ -157,7 +157,8 @@ def test_every_number_has_a_range() -> None:
     assert {field.name for field in fields(Sampling)} - set(RANGES) == {"logit_bias"}
 
 
-@pytest.mark.parametrize("by", [math.nan, math.inf, -math.inf])
-def test_a_bias_is_a_finite_number(by: float) -> None:
-    with pytest.raises(RunnerError, match="expected a finite number"):
+@pytest.mark.parametrize("by", [math.nan, math.inf])
+def test_a_bias_is_a_number(by: float) -> None:
+    with pytest.raises(RunnerError, match="expected a number"):
         Sampling(logit_bias=((5, by),))
+    assert Sampling(logit_bias=((5, -math.inf),)), "which forbids a token"
