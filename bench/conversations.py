@@ -8,8 +8,8 @@
 `turns`: time to the first token of a conversation's tenth turn, after an edit of its third message, and of four such
 conversations in turn on two sequences. `together`: tokens a second of several answers at once. `gaps`: the longest
 pause of an answer while others' prompts are read. `load`: requests at once, some of them cancelled, for minutes.
-`python bench/generation.py MODEL.gguf --make` makes a model to measure on, `python bench/llama_tools.py llama-server`
-builds the server.
+`python bench/generation.py MODEL.gguf --make --vocab 2304` makes a model to measure on, `python bench/llama_tools.py
+llama-server` builds the server.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _turns(peer: Peer, options: argparse.Namespace, seed: int) -> list[tuple[str
 
 
 def together(options: argparse.Namespace) -> None:
-    """Tokens a second of all answers, from the last one's beginning to the first one's end."""
+    """Tokens a second of all answers, whose prompts are in memory already."""
     rates: dict[str, list[float]] = {}
     wishes = [
         ([{"role": "user", "content": words(NEW_MESSAGE, place)}], 0, options.tokens, None)
@@ -121,9 +121,8 @@ def together(options: argparse.Namespace) -> None:
             with start() as peer:
                 side_by_side(peer, [(one[0], 0, 2, None) for one in wishes])  # warm, the prompts are read
                 given = side_by_side(peer, wishes)
-                begin, end = max(one.times[0] for one in given), min(one.times[-1] for one in given)
-                pieces = sum(sum(begin < at <= end for at in one.times) for one in given)
-                rates.setdefault(peer.name, []).append(pieces / (end - begin))
+                took = max(one.ended for one in given) - min(one.asked for one in given)
+                rates.setdefault(peer.name, []).append(sum(one.drawn for one in given) / took)
         print("  " + ", ".join(f"{name} {found[-1]:.2f} tokens/s" for name, found in rates.items()), flush=True)
     ours, theirs = rates.values()
     ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))

@@ -2,6 +2,7 @@
 
     python bench/generation.py MODEL.gguf [--rounds 5] [--n-prompt 512] [--n-gen 64] [--threads N]
     python bench/generation.py --make MODEL.gguf     a model with the 30B's widths and random weights, to measure on
+    … --vocab 2304                                   with no tokens but the demo's, so that each has a text
 
 `python bench/llama_tools.py llama-bench` builds llama-bench with the libllama that llama-cpp-python has here, for a
 fair ratio; another one is taken from LLAMA_BENCH or the PATH.
@@ -24,12 +25,12 @@ from llama_tools import find_tool  # type: ignore[import-not-found]  # the scrip
 LAYERS, EXPERTS = "MEMEM*EME", 28
 
 
-def make(path: Path) -> None:
+def make(path: Path, vocab: int) -> None:
     """Random weights at the 30B's widths, nine layers, in Q8_0."""
     from pipeline import make_checkpoint  # type: ignore[import-not-found]  # the script beside this one
 
     with TemporaryDirectory(dir=path.parent) as work:
-        make_checkpoint(Path(work) / "random", LAYERS, EXPERTS)
+        make_checkpoint(Path(work) / "random", LAYERS, EXPERTS, vocab=vocab)
         build = ["build", str(Path(work) / "random"), "--type", "Q8_0", "--out-dir", work]
         subprocess.run([sys.executable, "-m", "nemotron_gguf.ui.cli", *build], check=True)
         shutil.move(next(Path(work).glob("*.gguf")), path)
@@ -60,13 +61,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", type=Path, help="the file to measure, or with --make to write")
     parser.add_argument("--make", action="store_true", help="write such a file and leave")
+    parser.add_argument("--vocab", type=int, default=32768, help="tokens of the model that is made")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--n-prompt", type=int, default=512)
     parser.add_argument("--n-gen", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     if options.make:
-        make(options.model)
+        make(options.model, options.vocab)
         return
     program = find_tool("llama-bench")
     pairs: dict[str, list[tuple[float, float]]] = {}

@@ -32,6 +32,7 @@ class Given:
     reasoning: str = ""
     read: int = 0  # tokens of the prompt that were computed
     drawn: int = 0
+    ended: float = 0.0
 
     @property
     def first(self) -> float:
@@ -117,6 +118,7 @@ class Ours:
                 given.read = event.usage.prompt_tokens - event.usage.cached_tokens
                 given.drawn = event.usage.completion_tokens
         text = given.text if said is None else said
+        given.ended = time.perf_counter()
         turn = {"role": "assistant", "content": text, "reasoning_content": given.reasoning}
         self.model.anticipate(stream, [*messages, turn], thinking=budget > 0)
         return given
@@ -188,6 +190,7 @@ class Theirs:
                 given.reasoning += delta.get("reasoning_content") or ""
             if timings := piece.get("timings"):
                 given.read, given.drawn = timings["prompt_n"], timings["predicted_n"]
+        given.ended = time.perf_counter()
         return given
 
     def _pieces(self, wish: dict[str, Any]) -> Iterator[dict[str, Any]]:

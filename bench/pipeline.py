@@ -92,7 +92,7 @@ def shapes(
     yield "lm_head.weight", (vocab, hidden)
 
 
-def make_checkpoint(folder: Path, layers: str, n_experts: int, widths: Widths = REAL) -> int:
+def make_checkpoint(folder: Path, layers: str, n_experts: int, widths: Widths = REAL, vocab: int = VOCAB) -> int:
     """Random BF16 weights under the demo's tokenizer; returns their number."""
     folder.mkdir()
     for path in CHECKPOINT.iterdir():
@@ -101,14 +101,14 @@ def make_checkpoint(folder: Path, layers: str, n_experts: int, widths: Widths = 
     config = json.loads((CHECKPOINT / "config.json").read_text(encoding="utf-8"))
     config |= {
         "hybrid_override_pattern": layers, "num_hidden_layers": len(layers), "hidden_size": widths.hidden,
-        "vocab_size": VOCAB, "n_routed_experts": n_experts, "num_experts_per_tok": 6, "head_dim": 128,
+        "vocab_size": vocab, "n_routed_experts": n_experts, "num_experts_per_tok": 6, "head_dim": 128,
         "moe_intermediate_size": widths.expert, "moe_shared_expert_intermediate_size": widths.shared,
         "intermediate_size": widths.expert,
         "mamba_num_heads": HEADS, "mamba_head_dim": HEAD_DIM, "n_groups": GROUPS, "ssm_state_size": STATE,
         "num_attention_heads": 32, "num_key_value_heads": 2, "max_position_embeddings": 262144,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    listed = list(shapes(layers, n_experts, VOCAB, widths))
+    listed = list(shapes(layers, n_experts, vocab, widths))
     header, end = {}, 0
     for name, shape in listed:
         size = 2 * prod(shape)
