@@ -22,15 +22,16 @@ from nemotron_gguf.quant.classes import CLASSES, Cell
 from nemotron_gguf.quant.fit.alternative import Alternative
 from nemotron_gguf.quant.fit.predict import LEAST, Prediction
 from nemotron_gguf.quant.fit.sampled import Sample, relative_errors, sample
-from nemotron_gguf.quant.fit.types import QUANTIZED
+from nemotron_gguf.quant.fit.types import ERRORS, QUANTIZED
 
 
 def types() -> None:
     """Print the errors of all types on normal weights, columns alike."""
     rows = np.random.default_rng(0).standard_normal((32, 2560)).astype(np.float32)
     cell = Cell("expert_up")
-    found = relative_errors({cell: [Sample(rows, np.ones(2560, np.float32))]}, QUANTIZED)
-    for kind in QUANTIZED:
+    kinds = [kind for kind in ERRORS if kind.is_quantized]
+    found = relative_errors({cell: [Sample(rows, np.ones(2560, np.float32))]}, kinds)
+    for kind in kinds:
         print(f"{kind.name:8} {kind.bits_per_weight:6.3f} {found[cell, kind]:.2e}")
 
 

@@ -7,8 +7,7 @@ from nemotron_gguf.quant.classes import EXPERTS
 from nemotron_gguf.quant.recipe import GARBAGE_WITHOUT_IMPORTANCE
 
 # Squared error as a part of the weights' squares, for normal weights with all columns alike: `python
-# bench/fit_defaults.py types` prints them. Left out: types that CUDA has no matrix products for (TQ1_0, TQ2_0), and
-# those below two bits.
+# bench/fit_defaults.py types` prints them.
 ERRORS = {
     T.BF16: 2.7e-6,
     T.F16: 4.3e-8,
@@ -31,9 +30,17 @@ ERRORS = {
     T.IQ2_S: 0.0624,
     T.IQ2_XS: 0.0906,
     T.IQ2_XXS: 0.119,
+    T.IQ1_M: 0.206,
+    T.IQ1_S: 0.238,
+    T.Q1_0: 0.361,
+    T.TQ1_0: 0.655,
+    T.TQ2_0: 0.655,
 }
 
-QUANTIZED = tuple(kind for kind in ERRORS if kind.is_quantized)
+RIVALS_ONLY = frozenset({T.IQ1_M, T.IQ1_S, T.Q1_0, T.TQ1_0, T.TQ2_0})
+"""What only named recipes are made of: types below two bits, and those that CUDA has no matrix products for."""
+
+QUANTIZED = tuple(kind for kind in ERRORS if kind.is_quantized and kind not in RIVALS_ONLY)
 
 SMALL = 0.03  # of the weights
 FLOOR = 4.25  # bits a weight

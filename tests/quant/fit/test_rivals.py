@@ -67,7 +67,9 @@ def test_they_fit_the_budget_the_best_first_and_none_is_there_twice(source: File
 
 
 def test_what_needs_importance_is_none_without_it(named: list[Choice]) -> None:
-    assert not {"IQ2_XS", "IQ3_XXS", "Q2_K_S"} & {one.named.name for one in named if one.named}
+    names = {one.named.name for one in named if one.named}
+    assert not {"IQ2_XS", "IQ3_XXS", "Q2_K_S"} & names
+    assert {"TQ1_0", "Q2_0"} <= names, "types that no fitted file has are rivals as well"
 
 
 def test_a_card_is_charged_as_it_charges_a_fitted_file(problems: list[Problem]) -> None:
