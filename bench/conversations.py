@@ -21,10 +21,11 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from peers import Given, Message, Ours, Peer, Theirs, side_by_side  # type: ignore[import-not-found]
+from peers import Given, Message, Ours, Peer, Theirs, Wish, side_by_side  # type: ignore[import-not-found]
 from tokenizers import Tokenizer
 
 from nemotron_gguf.models.demo import CHECKPOINT
@@ -41,6 +42,11 @@ def words(n_tokens: int, seed: object) -> str:
     draw = random.Random(f"{seed}")
     found = " ".join(draw.choice(WORDS) for _ in range(n_tokens))
     return str(TOKENIZER.decode(TOKENIZER.encode(found).ids[:n_tokens])).strip()
+
+
+def question(text: str) -> list[Message]:
+    """A conversation that begins."""
+    return [{"role": "user", "content": text}]
 
 
 def conversation(options: argparse.Namespace, seed: object) -> list[Message]:
@@ -90,9 +96,9 @@ def _turns(peer: Peer, options: argparse.Namespace, seed: int) -> list[tuple[str
     """What a peer takes to the first token, case by case."""
 
     def ask(messages: Sequence[Message], said: str | None = None) -> Given:
-        return peer.ask(messages, options.reasoning, options.answer, said)
+        return peer.ask(Wish(messages, options.answer, options.reasoning, said))
 
-    found = [("a new message alone", peer.ask([{"role": "user", "content": words(NEW_MESSAGE, "w")}], 0, 2, None))]
+    found = [("a new message alone", peer.ask(Wish(question(words(NEW_MESSAGE, "w")), 2)))]
     messages = conversation(options, seed)
     ask(messages[:-2], messages[-2]["content"])
     peer.settle()
@@ -112,14 +118,11 @@ def _turns(peer: Peer, options: argparse.Namespace, seed: int) -> list[tuple[str
 def together(options: argparse.Namespace) -> None:
     """Tokens a second of all answers, whose prompts are in memory already."""
     rates: dict[str, list[float]] = {}
-    wishes = [
-        ([{"role": "user", "content": words(NEW_MESSAGE, place)}], 0, options.tokens, None)
-        for place in range(options.parallel)
-    ]
+    wishes = [Wish(question(words(NEW_MESSAGE, place)), options.tokens) for place in range(options.parallel)]
     for _ in range(options.rounds):
         for start in peers(options, options.parallel, options.parallel * (options.tokens + 256))[::2]:
             with start() as peer:
-                side_by_side(peer, [(one[0], 0, 2, None) for one in wishes])  # warm, the prompts are read
+                side_by_side(peer, [replace(one, length=2) for one in wishes])  # warm, the prompts are read
                 given = side_by_side(peer, wishes)
                 took = max(one.ended for one in given) - min(one.asked for one in given)
                 rates.setdefault(peer.name, []).append(sum(one.drawn for one in given) / took)
@@ -139,13 +142,13 @@ def gaps(options: argparse.Namespace) -> None:
             over = threading.Event()
 
             def follow(peer: Peer = peer, first: list[Given] = first, over: threading.Event = over) -> None:
-                first.append(peer.ask([{"role": "user", "content": "Hello."}], 0, 1 << 14, None, over))
+                first.append(peer.ask(Wish(question("Hello."), 1 << 14, over=over)))
 
             thread = threading.Thread(target=follow)
             thread.start()
             time.sleep(2)  # it streams by then
             prompts = [words(options.context, ("gap", place)) for place in range(options.parallel - 1)]
-            others = side_by_side(peer, [([{"role": "user", "content": text}], 0, 4, None) for text in prompts])
+            others = side_by_side(peer, [Wish(question(text), 4) for text in prompts])
             over.set()
             thread.join()
             _tell_pauses(peer, first[0], others, options.context)

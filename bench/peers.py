@@ -45,22 +45,26 @@ class Given:
         return max(b - a for a, b in zip(self.times, self.times[1:], strict=False))
 
 
-class Peer(Protocol):
-    """Answers messages with `budget` tokens of reasoning and `length` tokens of answer.
+@dataclass(frozen=True)
+class Wish:
+    """An answer to messages, of `budget` tokens of reasoning and `length` tokens of text.
 
     The conversation will go on as if `said` had been the answer, where it is given. Set, `over` ends it.
     """
 
+    messages: Sequence[Message]
+    length: int
+    budget: int = 0
+    said: str | None = None
+    over: threading.Event | None = None
+
+
+class Peer(Protocol):
+    """Answers wishes, as many at a time as they come in threads."""
+
     name: str
 
-    def ask(
-        self,
-        messages: Sequence[Message],
-        budget: int,
-        length: int,
-        said: str | None,
-        over: threading.Event | None = None,
-    ) -> Given: ...
+    def ask(self, wish: Wish) -> Given: ...
 
     def settle(self) -> None:
         """Wait until it does nothing any more."""
@@ -96,19 +100,14 @@ class Ours:
     def __exit__(self, *_: object) -> None:
         self.model.close()
 
-    def ask(
-        self,
-        messages: Sequence[Message],
-        budget: int,
-        length: int,
-        said: str | None,
-        over: threading.Event | None = None,
-    ) -> Given:
+    def ask(self, wish: Wish) -> Given:
         """The answer, followed to its end; what comes next is then read ahead, as a chat does."""
         given = Given(time.perf_counter())
-        stream = self.model.answer(messages, thinking=budget > 0, budget=budget, max_tokens=budget + length)
+        stream = self.model.answer(
+            wish.messages, thinking=wish.budget > 0, budget=wish.budget, max_tokens=wish.budget + wish.length
+        )
         for event in stream:
-            if over and over.is_set():
+            if wish.over and wish.over.is_set():
                 stream.cancel()
             if isinstance(event, Answer | Reasoning):
                 given.times.append(time.perf_counter())
@@ -117,10 +116,10 @@ class Ours:
             elif isinstance(event, Done):
                 given.read = event.usage.prompt_tokens - event.usage.cached_tokens
                 given.drawn = event.usage.completion_tokens
-        text = given.text if said is None else said
+        text = given.text if wish.said is None else wish.said
         given.ended = time.perf_counter()
         turn = {"role": "assistant", "content": text, "reasoning_content": given.reasoning}
-        self.model.anticipate(stream, [*messages, turn], thinking=budget > 0)
+        self.model.anticipate(stream, [*wish.messages, turn], thinking=wish.budget > 0)
         return given
 
     def settle(self) -> None:
@@ -160,28 +159,20 @@ class Theirs:
         self.process.terminate()
         self.process.wait()
 
-    def ask(
-        self,
-        messages: Sequence[Message],
-        budget: int,
-        length: int,
-        said: str | None,
-        over: threading.Event | None = None,
-    ) -> Given:
+    def ask(self, wish: Wish) -> Given:
         """The answer, followed to its end."""
-        del said  # it will be seen in the next prompt alone
         given = Given(time.perf_counter())
-        wish: dict[str, Any] = {
-            "messages": list(messages),
+        body: dict[str, Any] = {
+            "messages": list(wish.messages),
             "stream": True,
             "temperature": 0,
-            "max_tokens": budget + length,
-            "reasoning_budget_tokens": budget,
-            "chat_template_kwargs": {"enable_thinking": budget > 0},
+            "max_tokens": wish.budget + wish.length,
+            "reasoning_budget_tokens": wish.budget,
+            "chat_template_kwargs": {"enable_thinking": wish.budget > 0},
             "logit_bias": [[token, False] for token in self.ends],
         }
-        for piece in self._pieces(wish):
-            if over and over.is_set():
+        for piece in self._pieces(body):
+            if wish.over and wish.over.is_set():
                 break
             delta = piece["choices"][0]["delta"] if piece.get("choices") else {}
             if delta.get("content") or delta.get("reasoning_content"):
@@ -193,10 +184,10 @@ class Theirs:
         given.ended = time.perf_counter()
         return given
 
-    def _pieces(self, wish: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _pieces(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/v1/chat/completions",
-            json.dumps(wish).encode(),
+            json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request) as answer:
@@ -208,12 +199,12 @@ class Theirs:
         """It does nothing between two requests."""
 
 
-def side_by_side(peer: Peer, wishes: Sequence[tuple[Sequence[Message], int, int, str | None]]) -> list[Given]:
+def side_by_side(peer: Peer, wishes: Sequence[Wish]) -> list[Given]:
     """All at once, a thread each."""
     found: dict[int, Given] = {}
 
     def one(place: int) -> None:
-        found[place] = peer.ask(*wishes[place])
+        found[place] = peer.ask(wishes[place])
 
     threads = [threading.Thread(target=one, args=(place,)) for place in range(len(wishes))]
     for thread in threads:

@@ -24,7 +24,8 @@ from nemotron_gguf.runner.events import (
     TurnsDropped,
     Usage,
 )
-from nemotron_gguf.runner.model import ChatModel, aopen_model, open_model
+from nemotron_gguf.runner.model import ChatModel
+from nemotron_gguf.runner.opening import aopen_model, open_model
 from nemotron_gguf.runner.preflight.check import check_model, inspect_model
 from nemotron_gguf.runner.process.client import Client
 from nemotron_gguf.runner.process.stream import AnswerStream

@@ -13,7 +13,7 @@ import typer
 from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.ui import console
 from nemotron_gguf.ui.imatrix import Devices
-from nemotron_gguf.ui.options import with_groups
+from nemotron_gguf.ui.options import option, with_groups
 from nemotron_gguf.ui.placing import Placing, settings_of
 from nemotron_gguf.ui.shelf import FILE_HELP, resolve
 
@@ -27,22 +27,18 @@ if TYPE_CHECKING:
 READING, COMPARING = "What is read", "What it is compared with"
 
 
-def _option(panel: str, text: str, metavar: str = "N", **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=panel, show_default=False, **more)
-
-
 @dataclass(frozen=True)
 class Reading:
     """The text, and how it goes through the model."""
 
     text: Annotated[
         list[Path] | None,
-        _option(READING, "Text or folder of texts; repeat it to mix several. Ours if not given.", "PATH"),
+        option(READING, "Text or folder of texts; repeat it to mix several. Ours if not given.", "PATH"),
     ] = None
-    chunks: Annotated[int | None, _option(READING, "Read N chunks of the text; all if not given.", min=2)] = None
-    ctx_size: Annotated[int, _option(READING, "Tokens of a chunk; 512 if not given.", min=16)] = 512
-    batch_size: Annotated[int, _option(READING, "Tokens that go in together; 512 if not given.", min=16)] = 512
-    ubatch_size: Annotated[int, _option(READING, "Tokens computed at a time; 512 if not given.", min=16)] = 512
+    chunks: Annotated[int | None, option(READING, "Read N chunks of the text; all if not given.", min=2)] = None
+    ctx_size: Annotated[int, option(READING, "Tokens of a chunk; 512 if not given.", min=16)] = 512
+    batch_size: Annotated[int, option(READING, "Tokens that go in together; 512 if not given.", min=16)] = 512
+    ubatch_size: Annotated[int, option(READING, "Tokens computed at a time; 512 if not given.", min=16)] = 512
 
 
 @dataclass(frozen=True)
@@ -50,10 +46,10 @@ class Comparing:
     """The reference, and where its logits are kept."""
 
     against: Annotated[
-        str | None, _option(COMPARING, "The file to compare with: F16, BF16, or the best there is.", "FILE.gguf")
+        str | None, option(COMPARING, "The file to compare with: F16, BF16, or the best there is.", "FILE.gguf")
     ] = None
     cache: Annotated[
-        Path | None, _option(COMPARING, "Keep the reference's logits there; beside it if not given.", "FILE")
+        Path | None, option(COMPARING, "Keep the reference's logits there; beside it if not given.", "FILE")
     ] = None
     reference_format: Annotated[
         Literal["exact", "llama.cpp"],

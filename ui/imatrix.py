@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nemotron_gguf.ui import console
-from nemotron_gguf.ui.options import with_groups
+from nemotron_gguf.ui.options import option, with_groups
 from nemotron_gguf.ui.placing import PANEL, Placing, settings_of
 from nemotron_gguf.ui.shelf import FILE_HELP, resolve
 
@@ -27,50 +27,46 @@ OURS = "nemotron-gguf calibration text"
 COLLECTING, COMBINING = "What is collected", "Without a model"
 
 
-def _option(panel: str, text: str, metavar: str = "N", **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=panel, show_default=False, **more)
-
-
 @dataclass(frozen=True)
 class Collecting:
     """What is read, and of what."""
 
     text: Annotated[
         list[Path] | None,
-        _option(COLLECTING, "Text or folder of texts to read; repeat it to mix several. Ours if not given.", "PATH"),
+        option(COLLECTING, "Text or folder of texts to read; repeat it to mix several. Ours if not given.", "PATH"),
     ] = None
-    chunks: Annotated[int | None, _option(COLLECTING, "Read N chunks of the text; all if not given.", min=1)] = None
-    ctx_size: Annotated[int, _option(COLLECTING, "Tokens of a chunk; 512 if not given.", min=16)] = 512
+    chunks: Annotated[int | None, option(COLLECTING, "Read N chunks of the text; all if not given.", min=1)] = None
+    ctx_size: Annotated[int, option(COLLECTING, "Tokens of a chunk; 512 if not given.", min=16)] = 512
     until_covered: Annotated[
         int | None,
-        _option(COLLECTING, "Read (past --chunks) until each expert has seen N tokens, or the text ends.", min=1),
+        option(COLLECTING, "Read (past --chunks) until each expert has seen N tokens, or the text ends.", min=1),
     ] = None
     process_output: Annotated[bool, typer.Option("--process-output", help="Collect for the output matrix as well.",
                                                  rich_help_panel=COLLECTING)] = False  # fmt: skip
     parse_special: Annotated[bool, typer.Option("--parse-special", rich_help_panel=COLLECTING,
                                                 help="Take special tokens that are spelled out in --text for what they are.")] = False  # fmt: skip  # noqa: E501
     batch_size: Annotated[
-        int, _option(COLLECTING, "Tokens that go in together; 2048, or what 256 MiB of logits allow.", min=16)
+        int, option(COLLECTING, "Tokens that go in together; 2048, or what 256 MiB of logits allow.", min=16)
     ] = 2048
-    ubatch_size: Annotated[int, _option(COLLECTING, "Tokens computed at a time; 512 if not given.", min=16)] = 512
+    ubatch_size: Annotated[int, option(COLLECTING, "Tokens computed at a time; 512 if not given.", min=16)] = 512
 
 
 @dataclass(frozen=True)
 class Devices:
     """Where the model runs."""
 
-    n_gpu_layers: Annotated[str | None, _option(PANEL, "Layers on the GPU; as many as fit, if not given.", "N|all")] = (
+    n_gpu_layers: Annotated[str | None, option(PANEL, "Layers on the GPU; as many as fit, if not given.", "N|all")] = (
         None
     )
     n_cpu_moe: Annotated[
-        int | None, _option(PANEL, "Keep the experts of the first N blocks on the processor.", min=0)
+        int | None, option(PANEL, "Keep the experts of the first N blocks on the processor.", min=0)
     ] = None
     override_tensor: Annotated[
-        list[str] | None, _option(PANEL, "Tensors whose name matches go there.", "REGEX=BUFFER")
+        list[str] | None, option(PANEL, "Tensors whose name matches go there.", "REGEX=BUFFER")
     ] = None
-    device: Annotated[str | None, _option(PANEL, "Only these devices; none: the processor.", "NAME,…")] = None
-    rpc: Annotated[str | None, _option(PANEL, "Workers (llama.cpp's rpc-server) to use as well.", "HOST:PORT,…")] = None
-    threads: Annotated[int | None, _option(PANEL, "Threads on the processor.", min=1)] = None
+    device: Annotated[str | None, option(PANEL, "Only these devices; none: the processor.", "NAME,…")] = None
+    rpc: Annotated[str | None, option(PANEL, "Workers (llama.cpp's rpc-server) to use as well.", "HOST:PORT,…")] = None
+    threads: Annotated[int | None, option(PANEL, "Threads on the processor.", min=1)] = None
 
 
 @dataclass(frozen=True)
@@ -98,10 +94,10 @@ class Combining:
 
     merge: Annotated[
         list[Path] | None,
-        _option(COMBINING, "Add up matrices, GGUF or .dat, of one model; repeat it. One alone is filled.", "FILE"),
+        option(COMBINING, "Add up matrices, GGUF or .dat, of one model; repeat it. One alone is filled.", "FILE"),
     ] = None
     statistics: Annotated[
-        Path | None, _option(COMBINING, "Show what a matrix tells about each tensor, and its coverage.", "FILE")
+        Path | None, option(COMBINING, "Show what a matrix tells about each tensor, and its coverage.", "FILE")
     ] = None
 
 

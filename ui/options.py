@@ -8,6 +8,8 @@ from dataclasses import fields, is_dataclass
 from functools import wraps
 from typing import Any, TypeVar, get_type_hints
 
+import typer
+
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
@@ -34,6 +36,11 @@ def with_groups(verb: Verb) -> Verb:
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return called  # type: ignore[return-value]
+
+
+def option(panel: str, text: str, metavar: str = "N", **more: Any) -> Any:
+    """An option under the heading `panel` whose default stands in its text, if anywhere."""
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
 def _options(group: Any) -> list[inspect.Parameter]:

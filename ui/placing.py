@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,46 +11,47 @@ import typer
 
 from nemotron_gguf.ui import console
 from nemotron_gguf.ui.memory import parse_context, parse_memory
+from nemotron_gguf.ui.options import option
 
 if TYPE_CHECKING:
     from nemotron_gguf.runner import Settings
     from nemotron_gguf.ui.drawing import Drawing
 
 PANEL = "Where the model goes"
-
-
-def _option(metavar: str, text: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=PANEL, show_default=False, **more)
+_option = partial(option, PANEL)
 
 
 @dataclass(frozen=True)
 class Placing:
     """What is not given is decided by what fits the devices that are there."""
 
-    ctx_size: Annotated[str | None, _option("N", "Context in tokens, such as 256k; the file's, 16k at most.")] = None
-    n_gpu_layers: Annotated[str | None, _option("N|all", "Layers on the GPU; as many as fit, if not given.")] = None
+    ctx_size: Annotated[str | None, _option("Context in tokens, such as 256k; the file's, 16k at most.", "N")] = None
+    n_gpu_layers: Annotated[str | None, _option("Layers on the GPU; as many as fit, if not given.", "N|all")] = None
     n_cpu_moe: Annotated[
-        int | None, _option("N", "Keep the experts of the first N blocks on the processor, as llama.cpp counts.", min=0)
+        int | None,
+        _option("Keep the experts of the first N blocks on the processor, as llama.cpp counts.", "N", min=0),
     ] = None
     override_tensor: Annotated[
-        list[str] | None, _option("REGEX=BUFFER", "Tensors whose name matches go there, CPU for one; may be repeated.")
+        list[str] | None,
+        _option("Tensors whose name matches go there, CPU for one; may be repeated.", "REGEX=BUFFER"),
     ] = None
     cache_type_k: Annotated[
-        str | None, _option("TYPE", "Type of the keys in the cache, such as Q8_0; F16 if not given.")
+        str | None, _option("Type of the keys in the cache, such as Q8_0; F16 if not given.", "TYPE")
     ] = None
     cache_type_v: Annotated[
-        str | None, _option("TYPE", "Type of the values in the cache; below F16 it needs flash attention.")
+        str | None, _option("Type of the values in the cache; below F16 it needs flash attention.", "TYPE")
     ] = None
-    flash_attn: Annotated[str | None, _option("auto|on|off", "Flash attention; auto: where it can be.")] = None
+    flash_attn: Annotated[str | None, _option("Flash attention; auto: where it can be.", "auto|on|off")] = None
     device: Annotated[
-        str | None, _option("NAME,…", "Only these devices, as `nemotron doctor` names them; none: the processor.")
+        str | None, _option("Only these devices, as `nemotron doctor` names them; none: the processor.", "NAME,…")
     ] = None
-    rpc: Annotated[str | None, _option("HOST:PORT,…", "Workers (llama.cpp's rpc-server) to use as well.")] = None
+    rpc: Annotated[str | None, _option("Workers (llama.cpp's rpc-server) to use as well.", "HOST:PORT,…")] = None
     parallel: Annotated[
-        int | None, _option("N", "Answers at a time, which share the context; more of them wait.", min=1, max=256)
+        int | None, _option("Answers at a time, which share the context; more of them wait.", "N", min=1, max=256)
     ] = None
     cache_ram: Annotated[
-        str | None, _option("SIZE", "Memory to keep states of conversations in; 2GiB, or a quarter of what is left.")
+        str | None,
+        _option("Memory to keep states of conversations in; 2GiB, or a quarter of what is left.", "SIZE"),
     ] = None
     idle_reading: Annotated[
         bool,
@@ -60,10 +62,11 @@ class Placing:
         ),
     ] = True
     lookup: Annotated[
-        str, _option("N|off|auto", "Guess up to N tokens (4 at most) from the text; auto: where memory is left; off.")
+        str,
+        _option("Guess up to N tokens (4 at most) from the text; auto: where memory is left; off.", "N|off|auto"),
     ] = "off"
     threads: Annotated[
-        int | None, _option("N", "Threads on the processor; fewer where others compute on it.", min=1)
+        int | None, _option("Threads on the processor; fewer where others compute on it.", "N", min=1)
     ] = None
 
 

@@ -60,11 +60,10 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class NVFP4Rows:
-    """Rows as ggml's blocks, which hold the very codes and scales of the checkpoint (a RowSource)."""
+class _OfPacked:
+    """What is asked of the rows, in whatever form they are wanted."""
 
     packed: Packed
-    type: GGMLType = GGMLType.NVFP4
 
     @property
     def n_rows(self) -> int:
@@ -73,13 +72,20 @@ class NVFP4Rows:
 
     @property
     def n_per_row(self) -> int:
-        """Weights in a row, a multiple of ggml's block of 64."""
+        """Weights in a row."""
         return self.packed.shape[1]
 
     @property
     def stored_row_bytes(self) -> int:
         """Bytes that are read for a row."""
         return self.n_per_row // 2 + self.n_per_row // GROUP
+
+
+@dataclass(frozen=True)
+class NVFP4Rows(_OfPacked):
+    """Rows as ggml's blocks of 64, which hold the very codes and scales of the checkpoint (a RowSource)."""
+
+    type: GGMLType = GGMLType.NVFP4
 
     def read(self, first: int, last: int) -> Rows:
         """Rows `first` up to `last`, repacked."""
@@ -97,26 +103,10 @@ class NVFP4Rows:
 
 
 @dataclass(frozen=True)
-class MultipliedNVFP4:
+class MultipliedNVFP4(_OfPacked):
     """Rows read as `type`: F32, F16 or BF16 (a RowSource); the product in float32 is the exact one, rounded once."""
 
-    packed: Packed
     type: GGMLType
-
-    @property
-    def n_rows(self) -> int:
-        """How many rows there are."""
-        return self.packed.shape[0]
-
-    @property
-    def n_per_row(self) -> int:
-        """Weights in a row."""
-        return self.packed.shape[1]
-
-    @property
-    def stored_row_bytes(self) -> int:
-        """Bytes that are read for a row."""
-        return self.n_per_row // 2 + self.n_per_row // GROUP
 
     def read(self, first: int, last: int) -> Rows:
         """Rows `first` up to `last`, multiplied out and rounded once to the type."""

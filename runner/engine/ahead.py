@@ -6,8 +6,9 @@ from collections import deque
 from time import perf_counter
 
 from nemotron_gguf.models.errors import NemotronError
+from nemotron_gguf.runner.engine.held import Held
 from nemotron_gguf.runner.engine.pace import Pace
-from nemotron_gguf.runner.engine.sequences import Held, Sequences
+from nemotron_gguf.runner.engine.sequences import Sequences
 from nemotron_gguf.runner.engine.turns import turn_ends, worth_keeping
 from nemotron_gguf.runner.engine.vocabulary import Vocabulary
 from nemotron_gguf.runner.process.memory_messages import Anticipate

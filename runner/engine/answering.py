@@ -11,10 +11,10 @@ from nemotron_gguf.runner.chat.format import ChatFormat
 from nemotron_gguf.runner.chat.stream import StreamParser
 from nemotron_gguf.runner.engine.constraint import Constraint
 from nemotron_gguf.runner.engine.context import Context
+from nemotron_gguf.runner.engine.held import Held
 from nemotron_gguf.runner.engine.lookup import Lookup
 from nemotron_gguf.runner.engine.matchers import Matchers
 from nemotron_gguf.runner.engine.sampler import Sampler
-from nemotron_gguf.runner.engine.sequences import Held
 from nemotron_gguf.runner.engine.spellings import Spellings
 from nemotron_gguf.runner.engine.stops import StopTexts
 from nemotron_gguf.runner.engine.thinking import ThinkingCount, default_budget

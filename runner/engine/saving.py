@@ -12,7 +12,8 @@ import msgspec
 
 from nemotron_gguf.runner.engine.checkpoints import Parked, alive
 from nemotron_gguf.runner.engine.failures import failed
-from nemotron_gguf.runner.engine.sequences import Held, Sequences, common_length
+from nemotron_gguf.runner.engine.held import Held, common_length
+from nemotron_gguf.runner.engine.sequences import Sequences
 from nemotron_gguf.runner.engine.vocabulary import Vocabulary
 from nemotron_gguf.runner.errors import RunnerError
 from nemotron_gguf.runner.process.memory_messages import Restored, RestoreState, Saved, SaveState

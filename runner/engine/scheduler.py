@@ -14,9 +14,10 @@ from nemotron_gguf.runner.engine.batch import Row
 from nemotron_gguf.runner.engine.context import Cancelled, Context, ContextFull
 from nemotron_gguf.runner.engine.failures import failed
 from nemotron_gguf.runner.engine.guessing import Guessing
+from nemotron_gguf.runner.engine.held import Held, common_length
 from nemotron_gguf.runner.engine.lookup import NOTHING, Guess
 from nemotron_gguf.runner.engine.pace import Pace
-from nemotron_gguf.runner.engine.sequences import Held, Sequences, common_length
+from nemotron_gguf.runner.engine.sequences import Sequences
 from nemotron_gguf.runner.errors import EngineBusyError
 from nemotron_gguf.runner.events import FinishReason, PromptProgress
 from nemotron_gguf.runner.process.channel import ChannelClosed

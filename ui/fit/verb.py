@@ -12,7 +12,7 @@ import typer
 from nemotron_gguf.ui import console
 from nemotron_gguf.ui.file_options import Imatrix, KeepSource
 from nemotron_gguf.ui.fit.goal import RESERVE, Goal, goal_of
-from nemotron_gguf.ui.options import with_groups
+from nemotron_gguf.ui.options import option, with_groups
 
 if TYPE_CHECKING:
     from nemotron_gguf.models.divergences import Divergence
@@ -24,17 +24,13 @@ STEPS = 16
 BUDGET, CARD, KNOWN, MEASURING = "What it has to fit", "The card", "What is known", "Measuring"
 
 
-def _option(panel: str, metavar: str, text: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=panel, show_default=False, **more)
-
-
 @dataclass(frozen=True)
 class Budget:
     """One of three ways to say it."""
 
-    memory: Annotated[str | None, _option(BUDGET, "SIZE", "The memory that a card reports, such as 16GiB.")] = None
-    size: Annotated[str | None, _option(BUDGET, "SIZE", "The size of the file, such as 14.6GB.")] = None
-    bpw: Annotated[float | None, _option(BUDGET, "BITS", "Bits for each of the model's weights.", min=0.5, max=32)] = (
+    memory: Annotated[str | None, option(BUDGET, "The memory that a card reports, such as 16GiB.", "SIZE")] = None
+    size: Annotated[str | None, option(BUDGET, "The size of the file, such as 14.6GB.", "SIZE")] = None
+    bpw: Annotated[float | None, option(BUDGET, "Bits for each of the model's weights.", "BITS", min=0.5, max=32)] = (
         None
     )
     list_cards: Annotated[
@@ -46,15 +42,13 @@ class Budget:
 class Card:
     """What has to go there beside the weights."""
 
-    context: Annotated[str | None, _option(CARD, "N", "Tokens of context, for all sequences; 128k if not given.")] = (
-        None
-    )
-    parallel: Annotated[int, _option(CARD, "N", "Sequences at a time.", min=1)] = 1
+    context: Annotated[str | None, option(CARD, "Tokens of context, for all sequences; 128k if not given.", "N")] = None
+    parallel: Annotated[int, option(CARD, "Sequences at a time.", "N", min=1)] = 1
     cache_type: Annotated[
-        str | None, _option(CARD, "TYPE", "Type of keys and values, such as Q8_0; F16 if not given.")
+        str | None, option(CARD, "Type of keys and values, such as Q8_0; F16 if not given.", "TYPE")
     ] = None
     reserve: Annotated[
-        str, _option(CARD, "SIZE", "Kept free for driver and desktop: 1GiB; 0.5GiB does without a display.")
+        str, option(CARD, "Kept free for driver and desktop: 1GiB; 0.5GiB does without a display.", "SIZE")
     ] = RESERVE
 
 
@@ -63,7 +57,7 @@ class Known:
     """What the choice rests on."""
 
     table: Annotated[
-        Path | None, _option(KNOWN, "FILE", "Measured divergences; NAME.divergences.jsonl if it is there.")
+        Path | None, option(KNOWN, "Measured divergences; NAME.divergences.jsonl if it is there.", "FILE")
     ] = None
     allow_trim: Annotated[
         bool, typer.Option("--allow-trim", help="Leave out neurons where that is better.", rich_help_panel=KNOWN)
@@ -83,16 +77,16 @@ class Measuring:
         typer.Option("--calibrate", help="Measure what the table lacks, then the choice.", rich_help_panel=MEASURING),
     ] = False
     text: Annotated[
-        list[Path] | None, _option(MEASURING, "PATH", "Text to measure on; may be repeated. Ours if not given.")
+        list[Path] | None, option(MEASURING, "Text to measure on; may be repeated. Ours if not given.", "PATH")
     ] = None
     parse_special: Annotated[
         bool,
         typer.Option("--parse-special", help="Special tokens in --text are what they are.", rich_help_panel=MEASURING),
     ] = False
-    chunks: Annotated[int, _option(MEASURING, "N", "Chunks of 512 tokens; 32 if not given.", min=2)] = 32
-    types_per_class: Annotated[int, _option(MEASURING, "N", "Types that a class is measured in; 4.", min=1, max=5)] = 4
-    threads: Annotated[int | None, _option(MEASURING, "N", "Threads that measure.", min=1)] = None
-    work: Annotated[Path | None, _option(MEASURING, "DIR", "Where variants are made; a cache folder.")] = None
+    chunks: Annotated[int, option(MEASURING, "Chunks of 512 tokens; 32 if not given.", "N", min=2)] = 32
+    types_per_class: Annotated[int, option(MEASURING, "Types that a class is measured in; 4.", "N", min=1, max=5)] = 4
+    threads: Annotated[int | None, option(MEASURING, "Threads that measure.", "N", min=1)] = None
+    work: Annotated[Path | None, option(MEASURING, "Where variants are made; a cache folder.", "DIR")] = None
 
 
 @dataclass(frozen=True)

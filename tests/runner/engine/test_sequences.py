@@ -12,7 +12,7 @@ import pytest
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.runner import Answer, ChatTemplate, Done, Reasoning, RunnerError
 from nemotron_gguf.runner.engine.checkpoints import Checkpoint, Parked, Store
-from nemotron_gguf.runner.engine.sequences import common_length
+from nemotron_gguf.runner.engine.held import common_length
 from nemotron_gguf.tests.runner.engine.conftest import Bare
 
 QUESTIONS = ["What is 8 + 5?", "What does the convert room do?", "My name is Ada.", "What is GGUF?", "What is my name?"]
