@@ -53,8 +53,6 @@ class Engine:
         self.ends: list[Done] = []
         queue: SimpleQueue[Any] = SimpleQueue()
         self.model = LoadedModel(str(options.model), placement, lambda _: True, words, self._take, queue.put, 1 << 30)
-        # in parts of the same size, as the clock would have them differ, and flash attention's last bits with them
-        self.model.scheduler.pace.count = lambda **_: self.model.context.step  # type: ignore[method-assign]
         if options.all:
             self.model.scheduler.guessing.worth.length = lambda size, most: most * bool(size)  # type: ignore[method-assign]
 

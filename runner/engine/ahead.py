@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from time import perf_counter
 
 from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.runner.engine.held import Held
-from nemotron_gguf.runner.engine.pace import Pace
 from nemotron_gguf.runner.engine.sequences import Sequences
 from nemotron_gguf.runner.engine.turns import turn_ends, worth_keeping
 from nemotron_gguf.runner.engine.vocabulary import Vocabulary
 from nemotron_gguf.runner.process.memory_messages import Anticipate
 
+PART = 64  # tokens read at a time: a request that comes meanwhile waits no longer, and no clock has a say in the sizes
 MOST = 64  # conversations that may wait for it; the longest waiting is left out
 
 
@@ -29,8 +28,8 @@ class _Beginning:
 class Ahead:
     """Beginnings of prompts to be read when there is nothing else to do."""
 
-    def __init__(self, sequences: Sequences, vocabulary: Vocabulary, pace: Pace) -> None:
-        self.sequences, self.vocabulary, self.pace = sequences, vocabulary, pace
+    def __init__(self, sequences: Sequences, vocabulary: Vocabulary) -> None:
+        self.sequences, self.vocabulary = sequences, vocabulary
         self._tasks: deque[Anticipate] = deque(maxlen=MOST)
         self._begun: _Beginning | None = None
 
@@ -68,20 +67,18 @@ class Ahead:
             return reach < len(tokens)
         done = len(held.tokens)
         stop = next((place for place in beginning.plan if place > done), len(tokens))
-        part = tokens[done : min(done + self.pace.count(beside_answers=True), stop)]
+        part = tokens[done : min(done + PART, stop)]
         if not part or not self.sequences.make_room(len(part), held):
             return False
         self._read(held, part, done, beginning)
         return len(held.tokens) < len(tokens)
 
     def _read(self, held: Held, part: list[int], done: int, beginning: _Beginning) -> None:
-        begun = perf_counter()
         try:
             self.sequences.context.read(held.number, part, done, wanted=False)
         except Exception:
             self.sequences.forget(held)
             raise
-        self.pace.read(len(part), perf_counter() - begun)
         self.sequences.read(held, part)
         if len(held.tokens) in (beginning.plan or ()):
             self.sequences.mark(held)

@@ -56,7 +56,7 @@ class LoadedModel:
         self.sequences = Sequences(self.context, self.store)
         self.scheduler = Scheduler(self.context, self.sequences, words, send)
         self.saving = Saving(self.sequences, self.vocabulary, send, post)
-        self.ahead = Ahead(self.sequences, self.vocabulary, self.scheduler.pace)
+        self.ahead = Ahead(self.sequences, self.vocabulary)
 
     def generate(self, number: int, task: Generate) -> None:
         """Take on an answer, whose events are sent as `step` makes them. Raises RunnerError."""

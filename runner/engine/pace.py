@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 GAP = 0.1  # seconds between two tokens of an answer while others' prompts are read, where the machine can do that
-ALONE = 2.0  # seconds for a part of a prompt when nobody is being answered: so long may a newcomer wait
 FEWEST = 8  # tokens: with fewer, most of the time would go into reading weights
 _LATEST = 0.5  # weight of the latest measurement
 
@@ -18,10 +17,16 @@ class Pace:
         self.step_seconds = 0.0  # for one token of each answer
 
     def count(self, *, beside_answers: bool) -> int:
-        """Tokens to read now."""
+        """Tokens to read now.
+
+        Where nobody is being answered, always as many: sizes that a clock decides would change the last bits of what
+        is computed, and with them an answer at temperature 0 from one run to the next.
+        """
+        if not beside_answers:
+            return self.most
         if not self.speed:
-            return min(FEWEST * 4 if beside_answers else self.most, self.most)
-        seconds = self.gap - self.step_seconds if beside_answers else ALONE
+            return min(FEWEST * 4, self.most)
+        seconds = self.gap - self.step_seconds
         return max(min(int(self.speed * seconds), self.most), min(FEWEST, self.most))
 
     def read(self, count: int, seconds: float) -> None:

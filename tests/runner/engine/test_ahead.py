@@ -10,6 +10,7 @@ import pytest
 from nemotron_gguf.runner import RunnerError
 from nemotron_gguf.runner.chat.beginning import next_beginning
 from nemotron_gguf.runner.chat.literal import Specials
+from nemotron_gguf.runner.engine import ahead
 from nemotron_gguf.runner.process.memory_messages import Anticipate
 from nemotron_gguf.tests.runner.engine.conftest import Bare
 from nemotron_gguf.tests.runner.engine.test_sequences import QUESTIONS, Messages, Talker, answers_alone
@@ -74,7 +75,7 @@ def test_a_request_finds_the_engine_free(talker: Talker, monkeypatch: pytest.Mon
     """Reading ahead is left within one part, and gone on with where it was."""
     messages: Messages = []
     number = say(talker, messages, QUESTIONS[1])
-    monkeypatch.setattr(talker.bare.scheduler.pace, "most", 3)
+    monkeypatch.setattr(ahead, "PART", 3)
     length = anticipate(talker, messages, number)
     for _ in range(4):
         talker.bare.model.step()

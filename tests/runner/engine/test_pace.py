@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from nemotron_gguf.runner.engine.pace import ALONE, FEWEST, GAP, Pace
+from nemotron_gguf.runner.engine.pace import FEWEST, GAP, Pace
 from nemotron_gguf.runner.engine.turns import FAR_APART, worth_keeping
 
 
@@ -29,8 +29,17 @@ def test_a_slow_machine_still_reads() -> None:
     pace.stepped(1.0)
     pace.read(64, 10.0)
     assert pace.count(beside_answers=True) == FEWEST
-    assert pace.count(beside_answers=False) == max(int(6.4 * ALONE), FEWEST)
     assert Pace(8).count(beside_answers=True) == 8
+
+
+def test_alone_the_clock_decides_nothing() -> None:
+    pace = Pace(512)
+    counts = set()
+    for seconds in (0.01, 0.5, 90.0):
+        pace.read(512, seconds)
+        pace.stepped(seconds)
+        counts.add(pace.count(beside_answers=False))
+    assert counts == {512}
 
 
 def test_a_hitch_is_believed_and_forgotten() -> None:
