@@ -34,6 +34,7 @@ from nemotron_gguf.runner import Answer, ChatModel, Done
 
 WORDS = (Path(__file__).parent / "calibration_text" / "words_en.txt").read_text(encoding="utf-8").split()
 TURNS, NEW_MESSAGE = 10, 40  # of a conversation; tokens of a message
+FIRST_TOKEN = 600  # some tokens of words, each answer of `together` repeats one
 TOKENIZER = Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json"))
 
 
@@ -118,7 +119,10 @@ def _turns(peer: Peer, options: argparse.Namespace, seed: int) -> list[tuple[str
 def together(options: argparse.Namespace) -> None:
     """Tokens a second of all answers, whose prompts are in memory already."""
     rates: dict[str, list[float]] = {}
-    wishes = [Wish(question(words(NEW_MESSAGE, place)), options.tokens) for place in range(options.parallel)]
+    wishes = [
+        Wish(question(words(NEW_MESSAGE, place)), options.tokens, token=FIRST_TOKEN + 37 * place)
+        for place in range(options.parallel)
+    ]
     for _ in range(options.rounds):
         for start in peers(options, options.parallel, options.parallel * (options.tokens + 256))[::2]:
             with start() as peer:

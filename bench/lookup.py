@@ -64,7 +64,7 @@ class Engine:
         """The end of an answer, and all its tokens."""
         self.model.generate(1, Generate(prompt, Sampling(temperature=0), max_tokens=options.tokens, ignore_end=True))
         if guesses:
-            self.model.scheduler.waiting[0].lookup = guesses
+            self.model.scheduler.queue.waiting[0].lookup = guesses
         while self.model.has_work:
             self.model.step()
         return self.ends[-1], list(self.model.sequences.all[0].tokens)

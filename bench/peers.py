@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -19,6 +19,7 @@ from llama_tools import find_tool  # type: ignore[import-not-found]  # the scrip
 from nemotron_gguf.runner import Answer, Done, Reasoning, Settings, open_model
 
 Message = dict[str, str]
+ALWAYS = 1e9
 NEVER = -1e9  # what keeps the tokens that end an answer from being drawn, so that each has the length that is asked for
 
 
@@ -49,7 +50,8 @@ class Given:
 class Wish:
     """An answer to messages, of `budget` tokens of reasoning and `length` tokens of text.
 
-    The conversation will go on as if `said` had been the answer, where it is given. Set, `over` ends it.
+    The conversation will go on as if `said` had been the answer, where it is given. Set, `over` ends it. With `token`
+    it is that one again and again: then all peers compute the same, whose experts are chosen by what they read.
     """
 
     messages: Sequence[Message]
@@ -57,6 +59,7 @@ class Wish:
     budget: int = 0
     said: str | None = None
     over: threading.Event | None = None
+    token: int | None = None
 
 
 class Peer(Protocol):
@@ -103,8 +106,15 @@ class Ours:
     def ask(self, wish: Wish) -> Given:
         """The answer, followed to its end; what comes next is then read ahead, as a chat does."""
         given = Given(time.perf_counter())
+        sampling = self.model.setup.sampling
+        if wish.token is not None:
+            sampling = replace(sampling, logit_bias=((wish.token, ALWAYS),))
         stream = self.model.answer(
-            wish.messages, thinking=wish.budget > 0, budget=wish.budget, max_tokens=wish.budget + wish.length
+            wish.messages,
+            thinking=wish.budget > 0,
+            budget=wish.budget,
+            max_tokens=wish.budget + wish.length,
+            sampling=sampling,
         )
         for event in stream:
             if wish.over and wish.over.is_set():
@@ -169,7 +179,7 @@ class Theirs:
             "max_tokens": wish.budget + wish.length,
             "reasoning_budget_tokens": wish.budget,
             "chat_template_kwargs": {"enable_thinking": wish.budget > 0},
-            "logit_bias": [[token, False] for token in self.ends],
+            "logit_bias": [[token, False] for token in self.ends] if wish.token is None else [[wish.token, ALWAYS]],
         }
         for piece in self._pieces(body):
             if wish.over and wish.over.is_set():

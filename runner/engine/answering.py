@@ -96,6 +96,7 @@ class Answering:
         self.cached_tokens = self.drawn = self.forced = self.guessed = self.right = 0
         self.calls = self.is_reading = False
         self.is_told = False  # that others come first
+        self.alone = False  # its prompt is not to be read together with others'
         self.asked = self.started = perf_counter()
         self.last_read = 0.0  # when a part of the prompt was read, by the same clock
         self.read_seconds = self.first_seconds = self.spent = self.decoded_before = 0.0
@@ -156,6 +157,11 @@ class Answering:
     def suspend(self) -> None:
         """Its place is needed by others; it begins again later."""
         self.held, self.is_reading = None, False
+
+    def part(self, most: int) -> list[int]:
+        """The next tokens of its prompt, at most so many, and none beyond a place to keep a checkpoint at."""
+        stop = next((place for place in self.plan if place > self.done), len(self.prompt))
+        return self.prompt[self.done : min(self.done + most, stop)]
 
     def progress(self, done: int) -> Events:
         """So much of its prompt has been read; behind the last of it the first token can be drawn."""

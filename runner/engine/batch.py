@@ -17,6 +17,15 @@ class Row(NamedTuple):
     position: int
 
 
+class Part(NamedTuple):
+    """Neighbouring tokens of a sequence, from a position on; whether the probabilities behind the last are wanted."""
+
+    tokens: Sequence[int]
+    sequence: int
+    position: int
+    wanted: bool
+
+
 class Batch:
     """A `llama_batch` in memory of our own, filled anew for each computation."""
 
@@ -36,15 +45,17 @@ class Batch:
         ]
         self.value = llama.llama_batch(0, *given)
 
-    def of_chunk(self, tokens: Sequence[int], sequence: int, position: int, *, wanted: bool) -> Any:
-        """Neighbouring tokens of one sequence; with `wanted` the probabilities behind the last."""
-        count = len(tokens)
-        self._tokens[:count] = tokens
-        self._positions[:count] = np.arange(position, position + count)
-        self._sequences[:count] = sequence
-        self._wanted[:count] = 0
-        self._wanted[count - 1] = wanted
-        self.value.n_tokens = count
+    def of_parts(self, parts: Sequence[Part]) -> Any:
+        """Parts of different sequences, one behind the other."""
+        end = 0
+        for tokens, sequence, position, wanted in parts:
+            begin, end = end, end + len(tokens)
+            self._tokens[begin:end] = tokens
+            self._positions[begin:end] = np.arange(position, position + len(tokens))
+            self._sequences[begin:end] = sequence
+            self._wanted[begin:end] = 0
+            self._wanted[end - 1] = wanted
+        self.value.n_tokens = end
         return self.value
 
     def of_rows(self, rows: Sequence[Row]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nemotron_gguf.runner.engine.batch import Batch, Row
+from nemotron_gguf.runner.engine.batch import Batch, Part, Row
 from nemotron_gguf.runner.engine.library import failure, forget_failures
 from nemotron_gguf.runner.engine.loading import new_context
 from nemotron_gguf.runner.errors import ContextOverflowError, RunnerError
@@ -88,7 +88,15 @@ class Context:
         with the memory as it was; Cancelled, and RunnerError where the computation fails: what the sequence holds from
         `position` on, and its recurrent state, are undefined then.
         """
-        batch = self._batch.of_chunk(tokens, sequence, position, wanted=wanted)
+        self.read_parts([Part(tokens, sequence, position, wanted)], stopped)
+
+    def read_parts(self, parts: Sequence[Part], stopped: Callable[[], bool] | None = None) -> None:
+        """Read some more tokens of several sequences, at most `step` in all.
+
+        libllama computes in one go what is of the same length. A row of probabilities is known by the place of its
+        token among all of them. Raises as `read` does, for all of the sequences.
+        """
+        batch = self._batch.of_parts(parts)
         if stopped is None:
             self._decode(batch)
             return

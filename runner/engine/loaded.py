@@ -100,7 +100,7 @@ class LoadedModel:
         reading = sum(one.is_reading for one in running)
         checkpoints = sum(isinstance(one, Checkpoint) for one in kept)
         return Occupancy(
-            waiting=len(self.scheduler.waiting),
+            waiting=len(self.scheduler.queue.waiting),
             reading=reading,
             answering=len(running) - reading,
             ahead=len(self.ahead),

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Protocol, TypeAlias
 
 import msgspec
 
 from nemotron_gguf.runner.engine.answering import Answering, Events
-from nemotron_gguf.runner.engine.batch import Row
+from nemotron_gguf.runner.engine.batch import Part, Row
 from nemotron_gguf.runner.engine.context import Cancelled, Context, ContextFull
 from nemotron_gguf.runner.engine.failures import failed
 from nemotron_gguf.runner.engine.guessing import Guessing
-from nemotron_gguf.runner.engine.held import Held, common_length
+from nemotron_gguf.runner.engine.held import Held
 from nemotron_gguf.runner.engine.lookup import NOTHING, Guess
 from nemotron_gguf.runner.engine.pace import Pace
+from nemotron_gguf.runner.engine.queue import Queue
 from nemotron_gguf.runner.engine.sequences import Sequences
-from nemotron_gguf.runner.errors import EngineBusyError
 from nemotron_gguf.runner.events import FinishReason, PromptProgress
 from nemotron_gguf.runner.process.channel import ChannelClosed
 
-QUEUE = 256  # answers that may wait
-WORTH_WAITING = 64  # tokens that are read once for several prompts, rather than by each of them
+TOGETHER = 128  # tokens of several prompts in one computation, so few that nobody need be able to stop it
 
 Send: TypeAlias = Callable[[int, msgspec.Struct], object]
 """Takes a task's number and a piece of its reply."""
@@ -42,30 +40,25 @@ class Scheduler:
     def __init__(self, context: Context, sequences: Sequences, words: Words, send: Send) -> None:
         self.context, self.sequences, self.words, self.send = context, sequences, words, send
         self.pace, self.guessing = Pace(context.step), Guessing(context, sequences)
-        self.waiting: list[Answering] = []  # in the order in which they came
+        self.queue = Queue(sequences)
         self.running: list[Answering] = []
-        self._unprepared: deque[tuple[Answering, Iterator[None]]] = deque()
-        self._joined: dict[Answering, tuple[Answering, int]] = {}  # whose prompt, how far, an answer waits for
 
     @property
     def is_active(self) -> bool:
         """Whether any answer is not over."""
-        return bool(self.waiting or self.running)
+        return bool(self.queue.waiting or self.running)
 
     def add(self, answer: Answering) -> None:
         """Take on an answer. Raises EngineBusyError where too many wait."""
-        if len(self.waiting) >= QUEUE:
-            raise EngineBusyError(f"{QUEUE} requests wait already, more are not taken; try again later")
-        self.waiting.append(answer)
-        self._unprepared.append((answer, answer.prepare()))
+        self.queue.add(answer)
 
     def step(self) -> None:
         """A token for each answer and a part of a prompt, at most; what comes of it is sent."""
         if self.words.cancelled:
             self._cancel()
-        if self._unprepared:
-            self._prepare()
-        if self.waiting:
+        for answer, error in self.queue.prepare():
+            self._fail(answer, error)
+        if self.queue.waiting:
             self._admit()
         drawing = [one for one in self.running if not one.is_reading]
         if drawing:
@@ -78,28 +71,17 @@ class Scheduler:
 
     def _cancel(self) -> None:
         """End what nobody wants any more."""
-        for answer in [*self.waiting, *self.running]:
+        for answer in [*self.queue.waiting, *self.running]:
             if answer.number in self.words.cancelled:
                 self._finish(answer, "cancelled")
 
-    def _prepare(self) -> None:
-        """Take a part of a prompt apart."""
-        answer, steps = self._unprepared[0]
-        try:
-            next(steps)
-        except StopIteration:
-            self._unprepared.popleft()
-        except Exception as error:
-            self._fail(answer, error)
-
     def _admit(self) -> None:
         """Give places to those that wait, nobody before one that came earlier and has its prompt to itself."""
-        unprepared = {id(answer) for answer, _ in self._unprepared}
-        ready = [one for one in self.waiting if id(one) not in unprepared]
+        ready = self.queue.ready()
         for answer in ready:
             if all(held.busy for held in self.sequences.all):
                 break
-            if self._joins(answer):
+            if self.queue.joins(answer, self.running):
                 continue
             try:
                 if not self._place(answer):
@@ -107,29 +89,9 @@ class Scheduler:
             except Exception as error:
                 self._fail(answer, error)
         for answer in ready:
-            if not answer.is_told and answer in self.waiting:
+            if not answer.is_told and answer in self.queue.waiting:
                 answer.is_told = True
                 self._send(answer, [PromptProgress(0, len(answer.prompt))])
-
-    def _joins(self, answer: Answering) -> bool:
-        """Whether the beginning of its prompt is being read for another, which it had better wait for."""
-        if answer in self._joined:
-            other, common = self._joined[answer]
-            if other in self.running and other.is_reading and other.done < common:
-                return True
-            del self._joined[answer]
-        reach = -1
-        for other in self.running:
-            if not other.is_reading:
-                continue
-            common = common_length(other.prompt, answer.prompt[:-1])
-            if reach < 0:
-                reach = self.sequences.start_of(answer.prompt).reach
-            if common > other.done and common - reach >= WORTH_WAITING:
-                other.plan = sorted({*other.plan, common})
-                self._joined[answer] = other, common
-                return True
-        return False
 
     def _place(self, answer: Answering) -> bool:
         """Give an answer a place, if there is room for its prompt beside those that are being given."""
@@ -144,7 +106,7 @@ class Scheduler:
         held, reach = taken
         held.task = answer.number
         self.sequences.note_turns(held, answer.ends)
-        self.waiting.remove(answer)
+        self.queue.remove(answer)
         self.running.append(answer)
         self._send(answer, answer.begin(held, reach))
         return True
@@ -203,35 +165,44 @@ class Scheduler:
             self._finish(answer, answer.reason)
 
     def _read(self) -> None:
-        """A part of the prompt whose turn it is."""
-        answer = min((one for one in self.running if one.is_reading), key=lambda one: one.last_read)
-        answer.last_read = perf_counter()
+        """A part of the prompt whose turn it is, and of others what fits beside it."""
         is_beside = any(not one.is_reading for one in self.running)
-        held, done = _place_of(answer), answer.done
-        stop = next((place for place in answer.plan if place > done), len(answer.prompt))
-        part = answer.prompt[done : min(done + self.pace.count(beside_answers=is_beside), stop)]
-        if not self._make_room(len(part), answer):
+        reading = [one for one in self.running if one.is_reading]
+        parts = next_parts(reading, self.pace.count(beside_answers=is_beside))
+        if not self._make_room(sum(len(tokens) for _, tokens in parts), parts[0][0]):
             return
-        end = done + len(part)
+        begun = perf_counter()
+        for answer, _ in parts:
+            answer.last_read = begun
         try:
-            self.context.read(
-                held.number,
-                part,
-                done,
-                wanted=end == len(answer.prompt),
-                stopped=lambda: answer.number in self.words.cancelled,
-            )
+            self._compute(parts)
         except Cancelled:
-            self.sequences.recover(held)
+            answer, _ = parts[0]
+            self.sequences.recover(_place_of(answer))
             self._finish(answer, "cancelled")
             return
         except Exception as error:
-            self._break(answer, error)
+            self._cannot_read([answer for answer, _ in parts], error)
             return
-        self.pace.read(len(part), perf_counter() - answer.last_read)
-        self._took(answer, part)
+        if len(parts) == 1:
+            self.pace.read(len(parts[0][1]), perf_counter() - begun)
+        row = -1
+        for answer, tokens in parts:
+            row += len(tokens)
+            self._took(answer, tokens, row)
 
-    def _took(self, answer: Answering, part: list[int]) -> None:
+    def _compute(self, parts: Sequence[tuple[Answering, list[int]]]) -> None:
+        """They go through the model. One that is alone may be long, and can be stopped."""
+        number = parts[0][0].number
+        self.context.read_parts(
+            [
+                Part(tokens, _place_of(one).number, one.done, wanted=one.done + len(tokens) == len(one.prompt))
+                for one, tokens in parts
+            ],
+            stopped=(lambda: number in self.words.cancelled) if len(parts) == 1 else None,
+        )
+
+    def _took(self, answer: Answering, part: list[int], row: int) -> None:
         """A part of its prompt is in memory; a checkpoint is kept where one is due."""
         held = _place_of(answer)
         self.sequences.read(held, part)
@@ -246,7 +217,7 @@ class Scheduler:
             self._fail(answer, error)
             return
         if not answer.is_reading and not answer.pending:
-            self._draw(answer, -1)
+            self._draw(answer, row)
 
     def _make_room(self, n_tokens: int, wanted_by: Answering | None = None) -> bool:
         """See that so many tokens fit. False where somebody had to give way: then all is to be looked at again.
@@ -263,11 +234,21 @@ class Scheduler:
             self._finish(max(self.running, key=lambda one: len(_place_of(one).tokens)), "length")
         return False
 
+    def _cannot_read(self, answers: Sequence[Answering], error: Exception) -> None:
+        """The end of one that was alone; of several nobody knows whose fault it was, and each begins again, alone."""
+        if len(answers) == 1:
+            self._break(answers[0], error)
+            return
+        for answer in reversed(answers):
+            held, answer.alone = _place_of(answer), True
+            self._suspend(answer)
+            self.sequences.forget(held)
+
     def _suspend(self, answer: Answering) -> None:
         self.sequences.release(_place_of(answer))
         answer.suspend()
         self.running.remove(answer)
-        self.waiting.insert(0, answer)
+        self.queue.waiting.insert(0, answer)
 
     def _finish(self, answer: Answering, reason: FinishReason) -> None:
         """An answer is over: what is left of it is sent, its sequence is kept for what follows."""
@@ -296,16 +277,31 @@ class Scheduler:
     def _leave(self, answer: Answering) -> None:
         if answer.held:
             self.sequences.release(answer.held)
-        for group in (self.waiting, self.running):
-            if answer in group:
-                group.remove(answer)
-        self._joined.pop(answer, None)
-        self._unprepared = deque(pair for pair in self._unprepared if pair[0] is not answer)
+        if answer in self.running:
+            self.running.remove(answer)
+        self.queue.remove(answer)
         answer.sampler.close()
 
     def _send(self, answer: Answering, events: Events) -> None:
         for event in events:
             self.send(answer.number, event)
+
+
+def next_parts(reading: Sequence[Answering], most: int) -> list[tuple[Answering, list[int]]]:
+    """The part of the prompt whose turn it is, and those of others that are as long, with at most `most` tokens in all.
+
+    Prompts that come at the same time often end alike, with a few tokens behind their last turn, and a computation of
+    few tokens takes about as long as one of many.
+    """
+    first, *others = sorted(reading, key=lambda one: one.last_read)
+    parts = [(first, first.part(most))]
+    length = len(parts[0][1])
+    for other in [] if first.alone else [one for one in others if not one.alone]:
+        if (len(parts) + 1) * length > min(most, TOGETHER):
+            break
+        if len(tokens := other.part(most)) == length:
+            parts.append((other, tokens))
+    return parts
 
 
 def _place_of(answer: Answering) -> Held:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from nemotron_gguf.runner import Answer, Done, EngineBusyError, PromptProgress, RunnerError, Sampling
-from nemotron_gguf.runner.engine import scheduler
+from nemotron_gguf.runner.engine import queue
+from nemotron_gguf.runner.engine.batch import Part
 from nemotron_gguf.runner.process.messages import Failed
 from nemotron_gguf.tests.runner.engine.conftest import Bare
 
@@ -139,6 +140,25 @@ def test_prompts_are_read_in_turn(many: Bare) -> None:
     assert done(many, long)
 
 
+def test_ends_of_prompts_are_read_together(many: Bare, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of the same length, of as many sequences as ask; each goes on as if it had been alone."""
+    prompts = [[7 + place] * 20 for place in range(3)] + [[30] * 21]
+    expected = [alone(many, prompt, max_tokens=8) for prompt in prompts]
+    many.clear()
+    read, lengths = many.context.read_parts, list[list[int]]()
+
+    def noted(parts: Sequence[Part], *given: Any, **wishes: Any) -> None:
+        lengths.append([len(part.tokens) for part in parts])
+        read(parts, *given, **wishes)
+
+    monkeypatch.setattr(many.context, "read_parts", noted)
+    numbers = [many.begin(prompt, max_tokens=8) for prompt in prompts]
+    many.run()
+    assert [20, 20, 20] in lengths
+    assert [21] in lengths
+    assert [said(many, number) for number in numbers] == expected
+
+
 def test_any_conversation_may_take_all_that_is_free(many: Bare) -> None:
     for letter in "abc":
         many.begin(f"{letter} tells", max_tokens=3)
@@ -187,17 +207,18 @@ def test_a_prompt_that_is_being_read_gives_way(many: Bare) -> None:
 def test_an_answer_that_cannot_be_computed_is_the_end_of_it_alone(many: Bare, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = alone(many, "tell me", max_tokens=10)
     many.clear()
-    read = many.context.read
+    read = many.context.read_parts
 
-    def broken(sequence: int, tokens: list[int], *given: Any, **wishes: Any) -> None:
-        if 250 in tokens:
+    def broken(parts: Sequence[Part], *given: Any, **wishes: Any) -> None:
+        if any(250 in part.tokens for part in parts):
             raise RunnerError("the model could not compute (a test)")
-        read(sequence, tokens, *given, **wishes)
+        read(parts, *given, **wishes)
 
-    monkeypatch.setattr(many.context, "read", broken)
+    monkeypatch.setattr(many.context, "read_parts", broken)
     good, bad = many.begin("tell me", max_tokens=10), many.begin([7, 8, 250], max_tokens=10)
     many.run()
-    assert many.sent[bad] == [PromptProgress(0, 3), Failed("RunnerError", "the model could not compute (a test)")]
+    begun, failure = [PromptProgress(0, 3)], Failed("RunnerError", "the model could not compute (a test)")
+    assert many.sent[bad] == [*begun, *begun, failure], "together with the other at first, then alone"
     assert said(many, good) == expected
 
 
@@ -218,7 +239,7 @@ def test_a_step_that_fails_ends_those_that_took_part(many: Bare, monkeypatch: py
 
 
 def test_too_many_are_refused(many: Bare) -> None:
-    numbers = [many.begin("a", max_tokens=1) for _ in range(scheduler.QUEUE)]
+    numbers = [many.begin("a", max_tokens=1) for _ in range(queue.LONGEST)]
     with pytest.raises(EngineBusyError, match="try again"):
         many.begin("a", max_tokens=1)
     many.run()

@@ -32,7 +32,7 @@ from nemotron_gguf.runner import (
     aopen_model,
     open_model,
 )
-from nemotron_gguf.runner.engine import scheduler
+from nemotron_gguf.runner.engine import queue
 from nemotron_gguf.runner.placement.placement import Placement
 from nemotron_gguf.runner.process.messages import Generate
 
@@ -200,8 +200,8 @@ def test_who_comes_later_waits(slow: ChatModel) -> None:
 
 
 def test_of_those_that_wait_there_may_be_so_many(slow: ChatModel) -> None:
-    streams = [slow.complete("a") for _ in range(scheduler.QUEUE + 1)]
-    with pytest.raises(EngineBusyError, match=f"{scheduler.QUEUE} requests wait"):
+    streams = [slow.complete("a") for _ in range(queue.LONGEST + 1)]
+    with pytest.raises(EngineBusyError, match=f"{queue.LONGEST} requests wait"):
         slow.complete("b")
     for stream in reversed(streams):
         stream.cancel()
