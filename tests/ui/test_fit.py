@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from nemotron_gguf.convert import ConvertError
+from nemotron_gguf.convert.writer.lock import Lock
 from nemotron_gguf.models.demo import CHECKPOINT
+from nemotron_gguf.models.divergences import read_divergences
 from nemotron_gguf.models.gguf_reader import read_gguf
 from nemotron_gguf.models.needs import needs_of
 from nemotron_gguf.quant import QuantError
@@ -134,3 +138,31 @@ def test_a_page_is_written_with_the_plot() -> None:
     page = Path("page.html").read_text(encoding="utf-8")
     assert "<svg" in page
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_calibrating_measures_the_chosen_file_and_goes_on_with_its_table(tmp_path: Path) -> None:
+    """The whole way, with few tokens: a table, a search, a recipe whose file's divergence was measured."""
+    wish = ["--calibrate", "--bpw", "5.5", "--chunks", "2", "--types-per-class", "1", "--threads", "1"]
+    wish += ["--work", str(tmp_path / "work"), "--table", str(tmp_path / "table.jsonl")]
+    found = run(*wish, "-o", "first.toml")
+    chosen = found["chosen"]
+    assert chosen["bits_per_weight"] <= 5.5
+    assert 0 < chosen["measured"]["mean"] < 1
+    table = read_divergences(tmp_path / "table.jsonl")
+    assert len(table.cells) > 10
+    again = run(*wish, "-o", "again.toml")
+    assert again["chosen"] == chosen
+    assert read_divergences(tmp_path / "table.jsonl") == table, "nothing was measured twice"
+    assert not list((tmp_path / "work").rglob("whole-*.gguf")), "files that were tried are removed"
+
+
+def test_two_runs_do_not_fill_one_table(tmp_path: Path) -> None:
+    table = tmp_path / "table.jsonl"
+    with Lock(table):
+        result = CliRunner().invoke(
+            app, ["fit", str(CHECKPOINT), "--bpw", "5", "--calibrate", "--table", str(table), "--work", str(tmp_path)]
+        )
+    assert isinstance(result.exception, ConvertError)
+    assert f"process {os.getpid()} on" in str(result.exception)
+    assert not table.exists()
+    assert not list(tmp_path.glob("*.toml"))
