@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from nemotron_gguf.ui.terminal.form import Form
 
+MOST_ANSWERS = 128  # as many as the runner takes
 PANEL = "The form of the answer"
 
 
@@ -33,6 +34,16 @@ class Shaping:
             rich_help_panel=PANEL,
         ),
     ] = None
+    answers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=MOST_ANSWERS,
+            metavar="N",
+            help="With --json: N answers to the one message, whose prompt is read once.",
+            rich_help_panel=PANEL,
+        ),
+    ] = 1
 
     def read(self, as_json: bool) -> Form:
         """The form, from its file. Raises BadParameter for wishes that exclude one another, RunnerError for no form."""
@@ -42,4 +53,6 @@ class Shaping:
             raise typer.BadParameter("an answer has one form; give --json-schema or --grammar", param_hint="--grammar")
         if self.logprobs is not None and not as_json:
             raise typer.BadParameter("they are shown by --json alone", param_hint="--logprobs")
-        return read_form(self.json_schema, self.grammar, self.logprobs)
+        if self.answers > 1 and not as_json:
+            raise typer.BadParameter("several answers are shown by --json alone", param_hint="--answers")
+        return read_form(self.json_schema, self.grammar, self.logprobs, self.answers)

@@ -12,6 +12,7 @@ from nemotron_gguf.ui.placing import Placing, settings_of, show_plan
 from nemotron_gguf.ui.shaping import Shaping
 from nemotron_gguf.ui.shelf import FILE_HELP, resolve
 
+SIDE_BY_SIDE = 8  # of several answers to one message
 TABS = 2  # answers at a time in the browser, where nobody said how many
 
 File = Annotated[str, typer.Argument(metavar="MODEL", help=FILE_HELP)]
@@ -64,7 +65,8 @@ def chat(
     goes to stdout, everything else to stderr, and a text that is piped in beside a message is attached to it.
 
     `--json` prints an object with answer, reasoning, tool_calls, finish_reason, usage (tokens), timings (seconds,
-    tokens a second), context_used and context_size. Exit status: 130 where the answer was stopped. What is typed is
+    tokens a second), context_used and context_size; with `--answers N` a list `answers` of such objects. Exit status:
+    130 where the answer was stopped. What is typed is
     remembered in the user's state folder; NEMOTRON_HISTORY=off remembers nothing.
 
     Where the model goes is decided by what fits; `--dry-run` says it, per device, and every part of it can be pinned.
@@ -87,7 +89,8 @@ def chat(
 
     if message is not None and not message.strip():
         raise typer.BadParameter("there is nothing in it to answer", param_hint="--message")
-    settings, form = settings_of(placing, drawing), shaping.read(as_json)
+    form = shaping.read(as_json)
+    settings = settings_of(placing, drawing, **_beside(placing, min(form.answers, SIDE_BY_SIDE)))
     if dry_run:
         show_plan(resolve(file), settings, as_json)
         return
@@ -120,8 +123,13 @@ def ui(
     """
     from nemotron_gguf.ui import page
 
-    settings = settings_of(placing, drawing, **({} if placing.parallel else {"parallel": TABS}))
+    settings = settings_of(placing, drawing, **_beside(placing, TABS))
     if dry_run:
         show_plan(resolve(file), settings, as_json=False)
         return
     page.serve(resolve(file), settings, port=port, system=system, thinking=thinking)
+
+
+def _beside(placing: Placing, count: int) -> dict[str, int]:
+    """How many answers are given at a time, where nobody said it."""
+    return {} if placing.parallel or count == 1 else {"parallel": count}

@@ -75,6 +75,20 @@ def test_an_answer_has_the_form_that_a_file_says(demo_q8: Path, tmp_path: Path) 
     assert re.fullmatch(r"The sum is \d\d\s*", done.stdout.decode())
 
 
+def test_several_answers_to_one_message(demo_q8: Path) -> None:
+    """Drawn with different seeds, behind a prompt that is read once."""
+    hot = ["--temperature", "2.5", "--top-p", "1", "--top-k", "0", "--min-p", "0", "--budget", "8", "--threads", "1"]
+    done = one_shot([str(demo_q8), "-m", "Tell me about Paris. " * 20, *hot, "--seed", "7", "--json", "--answers", "3"])
+    assert done.returncode == 0, done.stderr.decode()
+    found = json.loads(done.stdout)["answers"]
+    assert len({one["answer"] + one["reasoning"] for one in found}) == 3
+    read = [one["usage"]["prompt_tokens"] - one["usage"]["cached_tokens"] for one in found]
+    assert sum(read) < 2 * found[0]["usage"]["prompt_tokens"]
+    alone = one_shot([str(demo_q8), "-m", "Hello.", "--answers", "3"])
+    assert alone.returncode == 2
+    assert "--json" in alone.stderr.decode()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [('{"not": {}}', "'not' cannot be kept to"), ("[1", "the schema is no JSON"), ("5", "expected a mapping")],

@@ -10,17 +10,21 @@ from nemotron_gguf.ui.terminal.attach import read_file
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A JSON schema's text, a grammar in GBNF, or neither; `logprobs`: how many likely tokens to tell beside each."""
+    """A JSON schema's text, a grammar in GBNF, or neither.
+
+    `logprobs`: how many likely tokens to tell beside each; `answers`: how many to give to one message.
+    """
 
     json_schema: str | None = None
     grammar: str | None = None
     logprobs: int | None = None
+    answers: int = 1
 
 
-def read_form(json_schema: str | None, grammar: str | None, logprobs: int | None = None) -> Form:
+def read_form(json_schema: str | None, grammar: str | None, logprobs: int | None = None, answers: int = 1) -> Form:
     """The texts of these files. Raises RunnerError for files that cannot be read, or whose form cannot be kept to."""
     schema, gbnf = (read_file(path).text if path else None for path in (json_schema, grammar))
-    form = Form(schema, gbnf, logprobs)
+    form = Form(schema, gbnf, logprobs, answers)
     if json_schema or grammar:
         from nemotron_gguf.runner.grammar.wish import grammar_of
 

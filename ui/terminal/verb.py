@@ -5,24 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from nemotron_gguf.runner import RunnerError, Settings
-from nemotron_gguf.runner.events import Answer, Done, Drawn, PromptProgress, Reasoning, ToolCall
 from nemotron_gguf.ui import console
 from nemotron_gguf.ui.loading import open_with_bar
 from nemotron_gguf.ui.terminal.attach import Attachment, compose, read_file, read_pipe
 from nemotron_gguf.ui.terminal.form import Form
 from nemotron_gguf.ui.terminal.keys import Ticker
-from nemotron_gguf.ui.terminal.screen import Plain
 from nemotron_gguf.ui.terminal.session import Session
 from nemotron_gguf.ui.terminal.turn import answer, follow
+from nemotron_gguf.ui.terminal.whole import Whole, several
 
 if TYPE_CHECKING:
     from nemotron_gguf.runner import ChatModel, Conversation
-    from nemotron_gguf.runner.events import AnyEvent
 
 INTERRUPTED = 130  # exit status of a program ended by Ctrl-C, as shells count it
 
@@ -60,7 +56,7 @@ def chat(
             if question is None:
                 _session(model, talk, attached)
             else:
-                _one_answer(model, talk, question, as_json, form.logprobs)
+                _one_answer(model, talk, question, as_json, form)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 
@@ -86,57 +82,19 @@ def _session(model: ChatModel, talk: Conversation, attached: Sequence[Attachment
     session.run()
 
 
-def _one_answer(model: ChatModel, talk: Conversation, question: str, as_json: bool, logprobs: int | None) -> None:
-    if as_json:
-        talk.add_user(question)
-        whole = _Whole()
-        done = follow(talk, whole, Ticker(whole.tick), logprobs)
-        console.print_json({"model": model.name, **whole.described(done)})
-    else:
+def _one_answer(model: ChatModel, talk: Conversation, question: str, as_json: bool, form: Form) -> None:
+    if not as_json:
         done = answer(talk, question)
+    elif form.answers > 1:
+        console.print_json({"model": model.name, "answers": several(model, talk, question, form)})
+        return
+    else:
+        talk.add_user(question)
+        whole = Whole()
+        done = follow(talk, whole, Ticker(whole.tick), form.logprobs)
+        console.print_json({"model": model.name, **whole.described(done)})
     if done.finish_reason == "cancelled":
         raise SystemExit(INTERRUPTED)
-
-
-class _Whole(Plain):
-    """Shows nothing but how far a long prompt is read; keeps the rest for one object at the end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.events: list[AnyEvent] = []
-
-    def take(self, event: AnyEvent) -> None:
-        """Keep an event."""
-        if isinstance(event, PromptProgress):
-            super().take(event)
-        else:
-            self.close()
-            self.events.append(event)
-
-    def described(self, done: Done) -> dict[str, Any]:
-        """The whole answer, for a program."""
-        calls = [event for event in self.events if isinstance(event, ToolCall)]
-        drawn = [event for event in self.events if isinstance(event, Drawn)]
-        return {
-            "answer": "".join(event.text for event in self.events if isinstance(event, Answer)),
-            "reasoning": "".join(event.text for event in self.events if isinstance(event, Reasoning)),
-            "tool_calls": [{"name": call.name, "arguments": dict(call.arguments)} for call in calls],
-            "finish_reason": done.finish_reason,
-            "usage": msgspec.to_builtins(done.usage),
-            "timings": msgspec.to_builtins(done.timings),
-            "context_used": done.context_used,
-            "context_size": done.context_size,
-            **({"logprobs": [_probability(event) for event in drawn]} if drawn else {}),
-        }
-
-
-def _probability(event: Drawn) -> dict[str, Any]:
-    """A token, the natural logarithm of its probability, and the same of the likeliest in its place."""
-    one, *top = (
-        {"token": token.raw.decode("utf-8", "replace"), "bytes": list(token.raw), "logprob": token.logprob}
-        for token in (event.token, *event.top)
-    )
-    return {**one, "thinking": event.thinking, "top": top}
 
 
 def _prepare_streams() -> None:
