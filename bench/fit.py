@@ -46,8 +46,7 @@ from nemotron_gguf.ui.fit.calibrate import Bench
 from nemotron_gguf.ui.fit.measuring import Laboratory
 from nemotron_gguf.ui.fit.search import Found, search
 
-CALIBRATION_CHUNKS = 32  # of 512 tokens, of which SCORED are scored
-SCORED = 255
+SCORED = 255  # of the 512 tokens of a chunk
 Floats = npt.NDArray[np.float64]
 
 
@@ -59,6 +58,7 @@ class Subject:
     checkpoint: Path
     calibration: Text
     held_out: Text
+    chunks: int  # of the calibration text that table and search are measured on
 
     @property
     def reference(self) -> Path:
@@ -84,12 +84,12 @@ def demo_text(seed: int, count: int) -> Text:
     return Text(f"demo {seed}", "\n".join(said), special=True)
 
 
-def subject_of(folder: Path, checkpoint: Path | None, tokens: int) -> Subject:
+def subject_of(folder: Path, checkpoint: Path | None, tokens: int, chunks: int) -> Subject:
     if checkpoint is None:
         count = max(60, tokens // 600)  # a conversation has 1500 tokens, of which half are scored
-        return Subject(folder, CHECKPOINT, demo_text(11, 60), demo_text(12, count))
+        return Subject(folder, CHECKPOINT, demo_text(11, 60), demo_text(12, count), chunks)
     parts = {name: (checkpoint.parent / f"{name}.txt").read_text("utf-8") for name in ("calibration", "held_out")}
-    return Subject(folder, checkpoint, *(Text(name, text) for name, text in parts.items()))
+    return Subject(folder, checkpoint, *(Text(name, text) for name, text in parts.items()), chunks)
 
 
 def importance(subject: Subject, measurer: Measurer) -> Imatrix:
@@ -109,9 +109,9 @@ def laboratory(subject: Subject, source: FilePlan, imatrix: Imatrix | None, meas
     """What `nemotron fit --calibrate` works with, on the calibration text."""
     kind = "imatrix" if imatrix else "plain"
     path = subject.folder / f"{kind}.divergences.jsonl"
-    material = measurer.read(subject.reference, [subject.calibration], CALIBRATION_CHUNKS)
+    material = measurer.read(subject.reference, [subject.calibration], subject.chunks)
     reference = measurer.reference(subject.reference, material, subject.folder / "calibration.logits")
-    setting = Setting(subject.checkpoint.name, "", kind, subject.calibration.name, 512, CALIBRATION_CHUNKS)
+    setting = Setting(subject.checkpoint.name, "", kind, subject.calibration.name, 512, subject.chunks)
     table = read_divergences(path) if path.exists() else Divergences(setting)
     whole = Alternative(source, paddable(source, 256))
     bench = Bench(subject.folder / f"work-{kind}", InParts(whole, imatrix, GGMLType.F32), measurer, reference)
@@ -149,7 +149,7 @@ class Contest:
         self.errors = relative_errors(sample(plain.tensors, plain.cells, imatrix), QUANTIZED)
         self.layers = {cell: len(names) for cell, names in plain.cells.items()}
         self.alternatives = alternatives(source)
-        self.short = self._reference(subject.calibration, CALIBRATION_CHUNKS, "calibration.logits")
+        self.short = self._reference(subject.calibration, subject.chunks, "calibration.logits")
         self.long = self._reference(subject.held_out, -(-tokens // SCORED), f"held-out-{tokens}.logits")
 
     def _reference(self, text: Text, chunks: int, cache: str) -> Reference:
@@ -269,9 +269,10 @@ def main() -> None:
     parser.add_argument("--least", type=float, default=2.5)
     parser.add_argument("--most", type=float, default=6.3)
     parser.add_argument("--tokens", type=int, default=50_000)
+    parser.add_argument("--chunks", type=int, default=32, help="of the calibration text, for table and search")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    subject = subject_of(args.folder, args.checkpoint, args.tokens)
+    subject = subject_of(args.folder, args.checkpoint, args.tokens, args.chunks)
     with (
         Lock(args.folder / "run"),
         open_checkpoint(subject.checkpoint) as checkpoint,

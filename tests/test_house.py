@@ -110,3 +110,11 @@ def test_sizes_stay_readable() -> None:
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     length = (node.end_lineno or 0) - node.lineno + 1
                     assert length <= 60, f"{path.relative_to(ROOT)}: {node.name} has {length} lines"
+
+
+def test_no_merge_was_left_half_done() -> None:
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*.toml"), ROOT / "Makefile"]
+    assert len(texts) > 5
+    for path in texts:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert not line.startswith(("<<<<<<<", ">>>>>>>")), f"{path.name}: {line}"
