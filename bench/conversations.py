@@ -20,9 +20,10 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from peers import Given, Message, Ours, Peer, Theirs, Wish, side_by_side  # type: ignore[import-not-found]
@@ -34,7 +35,6 @@ from nemotron_gguf.runner import Answer, ChatModel, Done
 
 WORDS = (Path(__file__).parent / "calibration_text" / "words_en.txt").read_text(encoding="utf-8").split()
 TURNS, NEW_MESSAGE = 10, 40  # of a conversation; tokens of a message
-FIRST_TOKEN = 600  # some tokens of words, each answer of `together` repeats one
 TOKENIZER = Tokenizer.from_file(str(CHECKPOINT / "tokenizer.json"))
 
 
@@ -119,22 +119,37 @@ def _turns(peer: Peer, options: argparse.Namespace, seed: int) -> list[tuple[str
 def together(options: argparse.Namespace) -> None:
     """Tokens a second of all answers, whose prompts are in memory already."""
     rates: dict[str, list[float]] = {}
+    whole: dict[str, list[float]] = {}
+    size = options.parallel * (options.tokens + 256)
     wishes = [
-        Wish(question(words(NEW_MESSAGE, place)), options.tokens, token=FIRST_TOKEN + 37 * place)
-        for place in range(options.parallel)
+        Wish(question(words(NEW_MESSAGE, place)), options.tokens, token=token)
+        for place, token in enumerate(islice(_short_words(), options.parallel))
     ]
-    for _ in range(options.rounds):
-        for start in peers(options, options.parallel, options.parallel * (options.tokens + 256))[::2]:
-            with start() as peer:
-                side_by_side(peer, [replace(one, length=2) for one in wishes])  # warm, the prompts are read
+    with ExitStack() as open_:
+        both = [open_.enter_context(start()) for start in peers(options, options.parallel, size)[::2]]
+        for peer in both:
+            side_by_side(peer, [replace(one, length=2) for one in wishes])  # warm, the prompts are read
+        for number in range(options.rounds):
+            for peer in both[:: 1 if number % 2 else -1]:  # a busy machine's moods fall on either
                 given = side_by_side(peer, wishes)
-                took = max(one.ended for one in given) - min(one.asked for one in given)
-                rates.setdefault(peer.name, []).append(sum(one.drawn for one in given) / took)
-        print("  " + ", ".join(f"{name} {found[-1]:.2f} tokens/s" for name, found in rates.items()), flush=True)
-    ours, theirs = rates.values()
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    print(f"{options.parallel} answers at once: {statistics.median(ours):.2f} against {statistics.median(theirs):.2f}"
-          f" tokens/s, median ratio {ratio:.3f}")  # fmt: skip
+                peer.settle()
+                begun, answering = min(one.asked for one in given), max(one.times[0] for one in given)
+                ended, drawn = max(one.ended for one in given), sum(one.drawn for one in given)
+                rates.setdefault(peer.name, []).append((drawn - len(given)) / (ended - answering))
+                whole.setdefault(peer.name, []).append(drawn / (ended - begun))
+            print("  " + ", ".join(f"{peer.name} {rates[peer.name][-1]:.2f} tokens/s" for peer in both), flush=True)
+    for what, found in (("once all have begun", rates), ("from the asking on", whole)):
+        ours, theirs = (found[peer.name] for peer in both)
+        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+        print(f"{options.parallel} answers at once, {what}: {statistics.median(ours):.2f} against"
+              f" {statistics.median(theirs):.2f} tokens/s, median ratio {ratio:.3f}")  # fmt: skip
+
+
+def _short_words() -> Iterator[int]:
+    """Tokens that are words, each once."""
+    for word in dict.fromkeys(WORDS):
+        if len(ids := TOKENIZER.encode(f" {word}").ids) == 1:
+            yield ids[0]
 
 
 def gaps(options: argparse.Namespace) -> None:

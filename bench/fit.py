@@ -220,7 +220,9 @@ def compare(contest: Contest, lab: Laboratory, budgets: int, bits: tuple[float, 
         found.append(one)
     plans = dict(contest.stock(bits[1] * 1.1))
     short = [contest.measure(name, plan, contest.short) for name, plan in plans.items()]
-    stock = [contest.measure(one.name, plans[one.name], contest.long) for one in near_the_best(short, 1.1)]
+    worst = 1.5 * max(lab.table.cells[one.choice.key].mean for one in found)  # what is worse beats none of them
+    close = [one for one in near_the_best(short, 1.1) if one.mean < worst]
+    stock = [contest.measure(one.name, plans[one.name], contest.long) for one in close]
     rows = [(one.choice, contest.measure("fit", one.choice.plan(contest.imatrix), contest.long)) for one in found]
     show(contest, rows, stock)
 
