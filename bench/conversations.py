@@ -189,8 +189,10 @@ def _tell_pauses(peer: Peer, given: Given, others: Sequence[Given], context: int
 def load(options: argparse.Namespace) -> None:
     """Requests at once for minutes; each answer against the same one alone, memory, sequences at the end."""
     texts = [words(20 + 12 * place, ("load", place)) for place in range(16)]
-    with peers(options, options.parallel, options.parallel * 1024)[0]() as peer:
-        assert isinstance(peer, Ours)
+    size, flash = options.parallel * 1024, options.flash_attn
+    with Ours(
+        options.model, ctx_size=size, parallel=options.parallel, threads=options.threads, ends=(), flash_attn=flash
+    ) as peer:
         model = peer.model
         expected = {text: _complete(model, text, None)[0] for text in texts}
         counts, wrong, memory = {"length": 0, "cancelled": 0}, list[str](), list[float]()
@@ -255,6 +257,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=8)
     parser.add_argument("--requests", type=int, default=64, help="at once (load)")
     parser.add_argument("--minutes", type=float, default=5, help="(load)")
+    parser.add_argument("--flash-attn", choices=["auto", "on", "off"], default="auto", help="(load)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()

@@ -88,8 +88,10 @@ def subject_of(folder: Path, checkpoint: Path | None, tokens: int, chunks: int) 
     if checkpoint is None:
         count = max(60, tokens // 600)  # a conversation has 1500 tokens, of which half are scored
         return Subject(folder, CHECKPOINT, demo_text(11, 60), demo_text(12, count), chunks)
-    parts = {name: (checkpoint.parent / f"{name}.txt").read_text("utf-8") for name in ("calibration", "held_out")}
-    return Subject(folder, checkpoint, *(Text(name, text) for name, text in parts.items()), chunks)
+    calibration, held_out = (
+        Text(name, (checkpoint.parent / f"{name}.txt").read_text("utf-8")) for name in ("calibration", "held_out")
+    )
+    return Subject(folder, checkpoint, calibration, held_out, chunks)
 
 
 def importance(subject: Subject, measurer: Measurer) -> Imatrix:

@@ -81,7 +81,15 @@ class Ours:
     """`ChatModel`, in its process; without `memory` nothing is kept of a conversation but its last state."""
 
     def __init__(
-        self, model: Path, *, ctx_size: int, parallel: int, threads: int, ends: Sequence[int], memory: bool = True
+        self,
+        model: Path,
+        *,
+        ctx_size: int,
+        parallel: int,
+        threads: int,
+        ends: Sequence[int],
+        memory: bool = True,
+        flash_attn: str = "auto",
     ) -> None:
         self.name = "nemotron" if memory else "nemotron, no checkpoints"
         self.settings = Settings(
@@ -93,6 +101,7 @@ class Ours:
             device=(),
             idle_reading=memory,
             cache_ram=4 << 30 if memory else 0,
+            flash_attn=flash_attn,
         )
         self.path = model
 

@@ -13,7 +13,8 @@ LAST_TURN = 64  # tokens: an end of a turn within the last so many is the last t
 
 def turn_ends(tokens: Sequence[int], vocabulary: Vocabulary) -> list[int]:
     """Positions behind tokens that end a turn, in rising order; those of a prompt share it up to one of them."""
-    ends = [place + 1 for place, token in enumerate(tokens) if vocabulary.is_end(token)]
+    stops = {token for token in set(tokens) if vocabulary.is_end(token)}
+    ends = [place + 1 for place, token in enumerate(tokens) if token in stops]
     if len(tokens) > BEFORE_THE_END and not any(place >= len(tokens) - LAST_TURN for place in ends):
         ends.append(len(tokens) - BEFORE_THE_END)
     return [place for place in ends if place < len(tokens)]

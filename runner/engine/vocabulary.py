@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import ctypes
 import re
+from array import array
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -14,6 +16,7 @@ from nemotron_gguf.runner.chat.literal import Specials
 from nemotron_gguf.runner.errors import RunnerError
 
 LONG, PART = 1 << 15, 1 << 13  # characters: texts beyond it are read in parts of at least so many
+REMEMBERED = 1 << 22  # characters of such parts: the next prompt of a long conversation begins with the same
 BPE = 2  # enum llama_vocab_type (include/llama.h)
 UNKNOWN, CONTROL, USER_DEFINED = 1 << 0, 1 << 3, 1 << 4  # enum llama_token_attr
 STRIPS = 1 << 7 | 1 << 8  # the same: strips white space to the left, the right
@@ -28,6 +31,8 @@ class Vocabulary:
         self.size = int(llama.llama_vocab_n_tokens(self.handle))
         self._ends: dict[int, bool] = {}  # what a call of the library would cost is seen at every token
         self._pieces: dict[tuple[int, bool], bytes] = {}
+        self._read: OrderedDict[tuple[str, bool], array[int]] = OrderedDict()  # what was asked for last stands last
+        self._read_chars = 0
 
     def tokenize(self, text: str, cuts: Sequence[int] = ()) -> list[int]:
         """A rendered prompt as token ids, beginning with BOS where the model wants it and the template wrote none.
@@ -40,7 +45,23 @@ class Vocabulary:
         """The ids of a rendered prompt, a part of a long text after the other, still without BOS."""
         for begin, end in pairwise((0, *cuts, len(text))):
             for part in self._parts(text[begin:end]):
-                yield self._further(part) if begin else self.encode(part)
+                yield self._ids(part, further=begin > 0)
+
+    def _ids(self, part: str, *, further: bool) -> list[int]:
+        """The ids of a part, those of a long one from memory where it was read before."""
+        key = part, further
+        known = self._read.get(key)
+        if known is not None:
+            self._read.move_to_end(key)
+            return known.tolist()
+        ids = self._further(part) if further else self.encode(part)
+        if PART <= len(part) <= REMEMBERED:
+            self._read[key] = array("i", ids)
+            self._read_chars += len(part)
+            while self._read_chars > REMEMBERED:
+                (oldest, _), _ = self._read.popitem(last=False)
+                self._read_chars -= len(oldest)
+        return ids
 
     def begun(self, ids: list[int]) -> list[int]:
         """A prompt's ids with BOS before them, where the model wants it and it is not there."""

@@ -11,7 +11,7 @@ import pytest
 
 from nemotron_gguf.models.gguf_values import boolean
 from nemotron_gguf.runner import ContextOverflowError, PromptProgress, RunnerError
-from nemotron_gguf.runner.engine import loading
+from nemotron_gguf.runner.engine import loading, vocabulary
 from nemotron_gguf.runner.engine.vocabulary import Detokenizer
 from nemotron_gguf.tests.runner.engine.conftest import Bare
 
@@ -36,6 +36,31 @@ def test_a_long_text_with_many_marks_is_the_same_in_parts(demo: Bare) -> None:
     assert "".join(parts) == text
     assert demo.vocabulary.tokenize(text) == demo.vocabulary.encode(text)
     assert list(demo.vocabulary._parts("a" * 100_000)) == ["a" * 100_000]
+
+
+def test_the_beginning_of_a_long_conversation_is_not_taken_apart_again(
+    demo: Bare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = [f"<|im_start|>user\n{number} and some more words<|im_end|>\n" for number in range(2000)]
+    text = "".join(turns)
+    encode, read = demo.vocabulary.encode, list[str]()
+
+    def noted(part: str, special: bool = True) -> list[int]:
+        read.append(part)
+        return encode(part, special)
+
+    monkeypatch.setattr(demo.vocabulary, "encode", noted)
+    first = demo.vocabulary.tokenize(text)
+    assert sum(map(len, read)) == len(text)
+    read.clear()
+    longer = demo.vocabulary.tokenize(text + turns[0])
+    assert sum(map(len, read)) < len(text) / 8
+    assert longer == encode(text + turns[0])
+    assert longer[: len(first)] == first
+    monkeypatch.setattr(vocabulary, "REMEMBERED", len(text) // 2)
+    other = "<|im_start|>system\n<|im_end|>\n" + text
+    assert demo.vocabulary.tokenize(other) == encode(other)
+    assert demo.vocabulary._read_chars == sum(len(part) for part, _ in demo.vocabulary._read) <= len(text) // 2
 
 
 def test_a_prompt_is_refused_before_all_of_it_is_taken_apart(demo: Bare) -> None:
