@@ -15,8 +15,11 @@ from nemotron_gguf.runner.in_thread import in_thread
 from nemotron_gguf.runner.sampling import Sampling
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nemotron_gguf.runner.grammar.schema.keywords import Schema
     from nemotron_gguf.runner.model import ChatModel
+    from nemotron_gguf.runner.process.memory_messages import Saved
     from nemotron_gguf.runner.process.stream import AnswerStream
 
 
@@ -59,6 +62,14 @@ class Conversation:
         """Give the result of a tool that the model called; several calls are answered in their order."""
         self._settle()
         self.messages.append({"role": "tool", "content": text})
+
+    def save_state(self, path: str | Path, *, replace: bool = False) -> Saved:
+        """Write the conversation's memory to a file, for `ChatModel.restore_state`. Raises RunnerError as there."""
+        self._settle()
+        messages: list[Message] = [*self._system(), *self.messages[self.n_dropped :]]
+        return self.model.save_state(
+            path, messages, tools=self.tools, thinking=self.thinking, low_effort=self.low_effort, replace=replace
+        )
 
     def clear(self) -> None:
         """Begin anew; the system message stays."""

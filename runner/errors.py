@@ -16,7 +16,7 @@ class WishError(RunnerError):
 
 
 class EngineBusyError(RunnerError):
-    """The model is giving another answer, and can give but one at a time."""
+    """So many requests wait for the engine that it takes no more for now."""
 
 
 class NoModelError(RunnerError):

@@ -169,6 +169,9 @@ class ChatModel:
     ) -> AnswerStream:
         """Go on from a text, or from tokens, as they are: no template, no reasoning, `Answer` events alone."""
         check_limits(max_tokens, top_logprobs, stop)
+        wrong = next((token for token in prompt if type(token) is not int), None) if type(prompt) is not str else None
+        if wrong is not None:
+            raise RunnerError(f"{wrong!r:.60} is no token, expected whole numbers, or one text")
         task = Generate(
             clean(prompt) if isinstance(prompt, str) else tuple(prompt),
             sampling or self.setup.sampling,
@@ -211,25 +214,33 @@ class ChatModel:
     ) -> Saved:
         """Write what the engine has in memory of a conversation, so that it need not be read again, nor by another run.
 
-        Raises RunnerError where nothing of it is in memory, it is being answered, or the file cannot be written.
+        `messages` with the system's, `tools` and the switches as they were for its last answer: else it is another
+        conversation. Raises RunnerError where it is not in memory, it is being answered, or the file cannot be written.
         """
-        prompt = self.template.prompt(messages, self.specials, tools=tools, thinking=thinking, low_effort=low_effort)
-        where = os.fsencode(Path(path).absolute())
-        return self.engine.save_state(SaveState(where, self._identity(), prompt.text, prompt.cuts, replace))
+        asked = list(messages)
+        while asked and asked[-1].get("role") == "assistant":
+            asked.pop()
+        if not asked:
+            raise RunnerError("there is no conversation to save: nothing was asked in these messages")
+        prompt, without = (
+            self.template.prompt(said, self.specials, tools=tools, thinking=thinking, low_effort=low_effort)
+            for said in (messages, asked)
+        )
+        return self.engine.save_state(SaveState(_place(path), self._identity(), prompt, without, replace))
 
     def restore_state(self, path: str | Path) -> int:
         """Put back what `save_state` wrote; its tokens. The next prompt goes on from what it has in common with it.
 
         Raises RunnerError for a file that is damaged, or of another model, type of cache or build.
         """
-        where = os.fsencode(Path(path).absolute())
-        return self.engine.restore_state(RestoreState(where, self._identity())).tokens
+        return self.engine.restore_state(RestoreState(_place(path), self._identity())).tokens
 
     def _identity(self) -> str:
         """By what a saved state knows that it can be used here."""
         place = self.setup.plan.placement
         build = version("llama-cpp-python")
-        return f"{model_of(self.file)} {place.cache_type_k}/{place.cache_type_v} llama-cpp-python {build}"
+        cache = f"{place.cache_type_k}/{place.cache_type_v}" + ("" if place.flash_attention != "off" else " turned")
+        return f"{model_of(self.file)} {cache} llama-cpp-python {build}"  # without flash attention values lie otherwise
 
     def occupancy(self) -> Occupancy:
         """How busy the engine is, and what is in its memory."""
@@ -266,3 +277,10 @@ class ChatModel:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _place(path: str | Path) -> bytes:
+    """A file's whole name. Raises RunnerError for one that no system has."""
+    if "\0" in str(path):
+        raise RunnerError("the file's name has a NUL in it; choose another")
+    return os.fsencode(Path(path).absolute())

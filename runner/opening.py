@@ -38,7 +38,9 @@ def open_model(
         setup = set_up(file, settings or Settings(), engine)
         if on_progress:
             on_progress(0.0)
-        loaded = engine.load(file.path, setup.plan.placement, on_progress, cache_ram=setup.cache_ram)
+        loaded = engine.load(
+            file.path, setup.plan.placement, on_progress, cache_ram=setup.cache_ram, max_gap=setup.max_gap
+        )
     except BaseException:
         engine.close()
         raise

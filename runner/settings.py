@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from nemotron_gguf.models.gguf_reader import GGUFFile
+from nemotron_gguf.runner.engine.pace import GAP
 from nemotron_gguf.runner.errors import RunnerError
 from nemotron_gguf.runner.placement.wishes import check_wishes
 from nemotron_gguf.runner.sampling import RANGES, Sampling, check_ranges
@@ -27,9 +28,10 @@ class Settings:
     `ctx_size` and `max_tokens` in tokens; `n_gpu_layers` -1 for all. `n_cpu_moe`: the experts of the first so many
     blocks stay on the processor. `override_tensor` PATTERN=BUFFER; `device` names of ggml's, an empty tuple for the
     processor alone; `rpc` HOST:PORT of workers. `parallel` answers are given at a time; `cache_ram` bytes are for
-    copies of conversations' states beside the context; `idle_reading`: read ahead while nobody asks; `lookup`: as many
-    tokens may be guessed from the text at a time, None: where memory is left for it. Raises RunnerError for a value out
-    of range.
+    copies of conversations' states beside the context; `max_gap` seconds an answer may wait for its next token while
+    others' prompts are read, where the machine can do that; `idle_reading`: read ahead while nobody asks; `lookup`: as
+    many tokens may be guessed from the text at a time, None: where memory is left for it. Raises RunnerError for a
+    value out of range.
     """
 
     ctx_size: int | None = None
@@ -43,6 +45,7 @@ class Settings:
     rpc: tuple[str, ...] = ()
     parallel: int | None = None
     cache_ram: int | None = None
+    max_gap: float = GAP
     idle_reading: bool = True
     lookup: int | None = 0  # off: it pays where an answer copies nearly all (docs/figures.md)
     threads: int | None = None
@@ -84,6 +87,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "n_cpu_moe": (0, 100_000),
     "parallel": (1, 256),  # LLAMA_MAX_SEQ (src/llama-cparams.h)
     "cache_ram": (0, 1 << 50),
+    "max_gap": (0.001, 60),
     "lookup": (0, 4),  # each costs a copy of the recurrent state a sequence
     "threads": (1, MAX_THREADS),
     "max_tokens": (1, 1 << 30),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nemotron_gguf.models.gguf_reader import GGUFFile
 from nemotron_gguf.runner.engine.library import DeviceKind
+from nemotron_gguf.runner.engine.pace import GAP
 from nemotron_gguf.runner.placement.placement import Placement
 from nemotron_gguf.runner.placement.plan import Plan, plan
 from nemotron_gguf.runner.preflight.vocabulary import tokens
@@ -22,7 +23,7 @@ class Setup:
     """What was chosen; `max_tokens` of an answer, None for all that the context has room for; `stop` ends it.
 
     `cache_ram`: bytes for copies of conversations' states beside the context. `idle_reading`: whether the next prompt's
-    beginning is read while nobody asks.
+    beginning is read while nobody asks. `max_gap`: seconds between two tokens while others' prompts are read.
     """
 
     plan: Plan
@@ -32,6 +33,7 @@ class Setup:
     context_overflow: ContextOverflow = "stop"
     cache_ram: int = 0
     idle_reading: bool = False
+    max_gap: float = GAP
 
     @property
     def ctx_size(self) -> int:
@@ -79,4 +81,5 @@ def set_up(file: GGUFFile, settings: Settings, engine: Client, *, measure: bool 
         settings.context_overflow,
         choose_cache_ram(settings, found),
         settings.idle_reading,
+        settings.max_gap,
     )

@@ -53,6 +53,11 @@ class Placing:
         str | None,
         _option("Memory to keep states of conversations in; 2GiB, or a quarter of what is left.", "SIZE"),
     ] = None
+    max_gap: Annotated[
+        int,
+        _option("Milliseconds an answer may wait for its next token while others' prompts are read.", "MS",
+                min=1, max=60_000),
+    ] = 100  # fmt: skip
     idle_reading: Annotated[
         bool,
         typer.Option(
@@ -87,6 +92,7 @@ def settings_of(placing: Placing, drawing: Drawing | None = None, **more: Any) -
         "rpc": tuple(_listed(placing.rpc or "")),
         "parallel": placing.parallel,
         "cache_ram": None if placing.cache_ram is None else _bytes(placing.cache_ram),
+        "max_gap": placing.max_gap / 1000,
         "idle_reading": placing.idle_reading,
         "lookup": _lookup(placing.lookup),
         "threads": placing.threads,

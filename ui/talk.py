@@ -73,8 +73,6 @@ def chat(
 
     Examples:
 
-    `nemotron chat NVIDIA-Nemotron-3-Nano-30B-A3B-Q4_K_M`
-
     `nemotron chat MODEL.gguf -m "Why is the sky blue?" --no-thinking > answer.md`
 
     `cat build.log | nemotron chat MODEL.gguf -m "what broke?"`

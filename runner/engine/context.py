@@ -172,6 +172,14 @@ class Context:
             why = failure("it gave no reason")
             raise RunnerError(f"llama.cpp could not put a sequence's memory back ({why})")
 
+    def length(self, sequence: int) -> int:
+        """Tokens up to the last that libllama has of a sequence."""
+        return int(self.llama.llama_memory_seq_pos_max(self.memory, sequence)) + 1
+
+    def state_size(self, sequence: int) -> int:
+        """Bytes of a copy of all of a sequence's memory."""
+        return int(self.llama.llama_state_seq_get_size_ext(self.handle, sequence, _WHOLE))
+
     def clear(self) -> None:
         """Forget everything."""
         self.llama.llama_memory_clear(self.memory, True)

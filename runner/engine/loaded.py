@@ -12,6 +12,7 @@ from nemotron_gguf.runner.engine.context import Context
 from nemotron_gguf.runner.engine.library import library
 from nemotron_gguf.runner.engine.loading import free_model, load_model
 from nemotron_gguf.runner.engine.matchers import Matchers
+from nemotron_gguf.runner.engine.pace import GAP
 from nemotron_gguf.runner.engine.sampler import Sampler
 from nemotron_gguf.runner.engine.saving import Post, Saving
 from nemotron_gguf.runner.engine.scheduler import Scheduler, Send, Words
@@ -35,12 +36,12 @@ class LoadedModel:
         send: Send,
         post: Post,
         cache_ram: int = 0,
+        max_gap: float = GAP,
     ) -> None:
         """Load a file that has passed the preflight; `on_progress` (share of 1) returns whether to go on.
 
         `words` are what has been said about tasks, `send` takes their replies, `post` has something done by the thread
-        that owns the model; `cache_ram` bytes are for copies of
-        memory beside the context. Raises RunnerError where llama.cpp cannot load it.
+        that owns the model; `cache_ram` and `max_gap` as in `Load`. Raises RunnerError where llama.cpp cannot load it.
         """
         self.llama, self.words = library(), words
         self.handle = load_model(self.llama, Path(path), placement, on_progress)
@@ -54,7 +55,7 @@ class LoadedModel:
         self.matchers = Matchers(self.vocabulary)
         self.store = Store(cache_ram)
         self.sequences = Sequences(self.context, self.store)
-        self.scheduler = Scheduler(self.context, self.sequences, words, send)
+        self.scheduler = Scheduler(self.context, self.sequences, words, send, max_gap)
         self.saving = Saving(self.sequences, self.vocabulary, send, post)
         self.ahead = Ahead(self.sequences, self.vocabulary)
 

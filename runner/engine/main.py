@@ -169,7 +169,7 @@ class Worker:
 
         path = os.fsdecode(task.path)
         self.model = LoadedModel(
-            path, task.placement, on_progress, self.inbox, self._send, self.inbox.post, task.cache_ram
+            path, task.placement, on_progress, self.inbox, self._send, self.inbox.post, task.cache_ram, task.max_gap
         )
         vocabulary = self.model.vocabulary
         self._reply(number, Loaded(self.model.context.size, vocabulary.size, vocabulary.specials))

@@ -14,6 +14,7 @@ from nemotron_gguf.runner.engine.checkpoints import Parked, alive
 from nemotron_gguf.runner.engine.failures import failed
 from nemotron_gguf.runner.engine.held import Held, common_length
 from nemotron_gguf.runner.engine.sequences import Sequences
+from nemotron_gguf.runner.engine.turns import turn_ends
 from nemotron_gguf.runner.engine.vocabulary import Vocabulary
 from nemotron_gguf.runner.errors import RunnerError
 from nemotron_gguf.runner.process.memory_messages import Restored, RestoreState, Saved, SaveState
@@ -33,7 +34,9 @@ class Saving:
         """Copy what is in memory of a conversation, and have it written. Raises RunnerError where nothing is."""
         from nemotron_gguf.runner.engine.state_file import write_state
 
-        kept, path = self._copy(self.vocabulary.tokenize(task.prompt, task.cuts)), Path(os.fsdecode(task.path))
+        prompt, asked = (self.vocabulary.tokenize(one.text, one.cuts) for one in (task.prompt, task.asked))
+        turns = turn_ends(asked, self.vocabulary)
+        kept, path = self._copy(prompt, asked[: turns[-1] if turns else None]), Path(os.fsdecode(task.path))
 
         def write() -> None:
             size = write_state(path, task.identity, kept, replace=task.replace)
@@ -41,12 +44,12 @@ class Saving:
 
         self._beside(number, write)
 
-    def _copy(self, prompt: list[int]) -> Parked:
-        """The memory of the text that has most in common with a prompt."""
+    def _copy(self, prompt: list[int], asked: list[int]) -> Parked:
+        """The memory of the text that has most in common with a prompt, and all that was asked."""
         known: list[Held | Parked] = [one for one in self.sequences.all if not one.busy]
         known += self.sequences.store.parked()
         best = max(known, key=lambda one: common_length(one.tokens, prompt), default=None)
-        if best is None or not common_length(best.tokens, prompt):
+        if best is None or common_length(best.tokens, asked) < len(asked):
             raise RunnerError("nothing of this conversation is in memory, or it is being answered; save it later")
         checkpoints = alive(best.checkpoints, len(best.tokens))
         if isinstance(best, Parked):
@@ -60,7 +63,7 @@ class Saving:
         path, limit = Path(os.fsdecode(task.path)), self.sequences.context.size - 1
 
         def read() -> None:
-            kept = read_state(path, task.identity, limit)
+            kept = read_state(path, task.identity, limit, self.vocabulary.size)
             self.post(lambda: self._adopt(number, kept))
 
         self._beside(number, read)

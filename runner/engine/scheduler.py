@@ -15,7 +15,7 @@ from nemotron_gguf.runner.engine.failures import failed
 from nemotron_gguf.runner.engine.guessing import Guessing
 from nemotron_gguf.runner.engine.held import Held
 from nemotron_gguf.runner.engine.lookup import NOTHING, Guess
-from nemotron_gguf.runner.engine.pace import Pace
+from nemotron_gguf.runner.engine.pace import GAP, Pace
 from nemotron_gguf.runner.engine.queue import Queue
 from nemotron_gguf.runner.engine.sequences import Sequences
 from nemotron_gguf.runner.events import FinishReason, PromptProgress
@@ -37,9 +37,9 @@ class Words(Protocol):
 class Scheduler:
     """All answers of a context: waiting, being read, being given. One thread calls it."""
 
-    def __init__(self, context: Context, sequences: Sequences, words: Words, send: Send) -> None:
+    def __init__(self, context: Context, sequences: Sequences, words: Words, send: Send, max_gap: float = GAP) -> None:
         self.context, self.sequences, self.words, self.send = context, sequences, words, send
-        self.pace, self.guessing = Pace(context.step), Guessing(context, sequences)
+        self.pace, self.guessing = Pace(context.step, max_gap), Guessing(context, sequences)
         self.queue = Queue(sequences)
         self.running: list[Answering] = []
 

@@ -66,13 +66,17 @@ class Sequences:
         target = self._target(start)
         if target is None:
             return None
-        if target is start.source:
-            if self._is_another(target, start):
-                self._park(target)
-            reach = self._cut(target, start)
-        else:
-            self._vacate(target)
-            reach = self._copy(start, target)
+        try:
+            if target is start.source:
+                if self._is_another(target, start):
+                    self._park(target)
+                reach = self._cut(target, start)
+            else:
+                self._vacate(target)
+                reach = self._copy(start, target)
+        except RunnerError:  # libllama does not take back what was kept: then all of it is read again
+            self.forget(target)
+            reach = 0
         target.busy, target.used = True, next(self._clock)
         self._tidy()
         return target, reach
@@ -106,6 +110,8 @@ class Sequences:
         if len(held.tokens) < WORTH_PARKING or not self.store.limit:
             return
         if any(common_length(other.tokens, held.tokens) == len(held.tokens) for other in self._others(held)):
+            return
+        if not self.store.fits(self.context.state_size(held.number)):  # a copy takes time, and others wait
             return
         state = self.context.snapshot(held.number, partial=False)
         parked = Parked(list(held.tokens), state, list(held.checkpoints))
@@ -176,6 +182,8 @@ class Sequences:
         assert kept.state is not None
         try:
             self.context.restore(target.number, kept.state, partial=False)
+            if (found := self.context.length(target.number)) != len(kept.tokens):
+                raise RunnerError(f"a sequence's memory is of {found} tokens, expected {len(kept.tokens)}")
         except RunnerError:
             self.forget(target)
             raise

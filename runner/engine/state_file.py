@@ -34,10 +34,9 @@ def write_state(path: Path, identity: str, kept: Parked, *, replace: bool = Fals
     It appears whole or not at all. Raises RunnerError, in one sentence, where it cannot be written, or is there already
     and not to be replaced.
     """
-    if path.exists() and not replace:
-        raise RunnerError(f"{path} exists; choose another name, or have it replaced")
     part = None
     try:
+        _check_free(path, replace=replace)
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
         part = Path(name)
         with os.fdopen(handle, "wb") as file:
@@ -52,6 +51,15 @@ def write_state(path: Path, identity: str, kept: Parked, *, replace: bool = Fals
             with contextlib.suppress(OSError):
                 part.unlink()
     return size
+
+
+def _check_free(path: Path, *, replace: bool) -> None:
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise RunnerError(f"{path} is no regular file; choose another name")
+    if not replace:
+        raise RunnerError(f"{path} exists; choose another name, or have it replaced")
 
 
 def _write(file: BinaryIO, identity: str, kept: Parked) -> int:
@@ -78,36 +86,49 @@ def _parts(kept: Parked) -> Iterator[tuple[int, State]]:
             yield one.position, one.state
 
 
-def read_state(path: Path, identity: str, limit: int) -> Parked:
-    """What `write_state` wrote, of `limit` tokens at most.
+def read_state(path: Path, identity: str, limit: int, n_vocab: int) -> Parked:
+    """What `write_state` wrote, of `limit` tokens at most, each below `n_vocab`.
 
     Raises RunnerError for a file that cannot be read, is damaged, or belongs to another model or build.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise RunnerError(f"{path} is no regular file, expected one that a conversation was saved to")
         with path.open("rb") as file:
-            return _read(file, path, identity, limit)
+            return _read(file, path, identity, limit, n_vocab)
     except OSError as error:
         raise RunnerError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _read(file: BinaryIO, path: Path, identity: str, limit: int) -> Parked:
+def _read(file: BinaryIO, path: Path, identity: str, limit: int, n_vocab: int) -> Parked:
     about = _header(file, path)
     if about.get("version") != _VERSION or about.get("identity") != identity:
         raise RunnerError(
             f"{path} belongs to another model, another type of cache or another build; load what it was saved with"
         )
-    n_tokens, parts = about["tokens"], about["parts"]
-    sizes = [part["bytes"] for part in parts]
+    n_tokens, parts = about.get("tokens"), _listed(about.get("parts"))
+    sizes, positions = [part["bytes"] for part in parts], [part["position"] for part in parts[2:]]
     rest = os.fstat(file.fileno()).st_size - file.tell()
-    if len(sizes) < 2 or min(sizes) < 0 or sum(sizes) != rest or sizes[0] != 4 * n_tokens:
+    if len(sizes) < 2 or sum(sizes) != rest or type(n_tokens) is not int or sizes[0] != 4 * n_tokens:
+        raise _damaged(path)
+    if sorted(set(positions)) != positions or not all(0 < place <= n_tokens for place in positions):
         raise _damaged(path)
     if n_tokens > limit:
         raise RunnerError(f"{path} holds {n_tokens} tokens, the context has {limit}; load with a larger --ctx-size")
     data = [_part(file, path, part) for part in parts]
     tokens = data[0].view("<i4").tolist()
-    return Parked(
-        tokens, data[1], [Checkpoint(part["position"], state) for part, state in zip(parts[2:], data[2:], strict=True)]
-    )
+    if not tokens or min(tokens) < 0 or max(tokens) >= n_vocab:
+        raise _damaged(path)
+    return Parked(tokens, data[1], [Checkpoint(*one) for one in zip(positions, data[2:], strict=True)])
+
+
+def _listed(parts: object) -> list[dict[str, Any]]:
+    """A header's list of parts as it was written; an empty one where it is none."""
+    kinds = {"position": int, "bytes": int, "sha256": str}
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        return []
+    sound = all(type(part.get(key)) is kind for part in parts for key, kind in kinds.items())
+    return parts if sound and all(part["bytes"] >= 0 for part in parts) else []
 
 
 def _header(file: BinaryIO, path: Path) -> dict[str, Any]:
@@ -120,7 +141,12 @@ def _header(file: BinaryIO, path: Path) -> dict[str, Any]:
     header = file.read(min(length, _LARGEST_HEADER))
     if len(header) != length or hashlib.sha256(header).digest() != digest:
         raise _damaged(path)
-    found: dict[str, Any] = json.loads(header)  # as it was written, says its checksum
+    try:
+        found = json.loads(header)
+    except (ValueError, RecursionError):
+        raise _damaged(path) from None
+    if not isinstance(found, dict):
+        raise _damaged(path)
     return found
 
 
@@ -133,4 +159,6 @@ def _part(file: BinaryIO, path: Path, part: dict[str, Any]) -> State:
 
 
 def _damaged(path: Path) -> RunnerError:
-    return RunnerError(f"{path} is damaged: it is not as it was written; the conversation will be read again instead")
+    return RunnerError(
+        f"{path} is damaged: it is not as it was written; remove it, and let the conversation be read again"
+    )

@@ -35,7 +35,7 @@ def grammar_of(grammar: str | None, json_schema: Schema | str | None, opening: s
     if grammar is None:
         return None
     if not isinstance(grammar, str):
-        raise GrammarError(f"the grammar is a {type(grammar).__name__}, expected a text of GBNF")
+        raise GrammarError(f"the grammar is of the type {type(grammar).__name__}, expected a text of GBNF")
     return _compiled(grammar, None, opening)
 
 
@@ -71,7 +71,7 @@ def _schema_text(schema: Schema | str) -> str:
             why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
             raise GrammarError(f"the schema is no JSON: {why}") from None
     if not isinstance(schema, Mapping | bool):
-        raise GrammarError(f"the schema is a {type(schema).__name__}, expected a mapping, true or false")
+        raise GrammarError(f"the schema is of the type {type(schema).__name__}, expected a mapping, true or false")
     _Size().check(schema)
     try:
         text = json.dumps(schema, default=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,6 +15,7 @@ import msgspec
 from nemotron_gguf.runner.chat.literal import Prompt
 from nemotron_gguf.runner.chat.messages import clean
 from nemotron_gguf.runner.engine.library import Device
+from nemotron_gguf.runner.engine.pace import GAP
 from nemotron_gguf.runner.errors import EngineDiedError, RunnerError
 from nemotron_gguf.runner.placement.placement import Placement
 from nemotron_gguf.runner.process.engine_process import EngineProcess, as_error
@@ -44,7 +46,7 @@ from nemotron_gguf.runner.process.messages import (
     Tokenize,
     Tokens,
 )
-from nemotron_gguf.runner.process.stream import AnswerStream
+from nemotron_gguf.runner.process.stream import POLL, AnswerStream
 
 Result = TypeVar("Result", bound=msgspec.Struct)
 
@@ -58,6 +60,7 @@ class Client:
         self._lock = threading.RLock()  # of the process and what it has loaded
         self._process: EngineProcess | None = EngineProcess(verbose=verbose)
         self._load: Load | None = None  # what a fresh process shall load
+        self._loading: Future[Loaded] | None = None  # by such a one, under way
         self._closed = False
         self.loaded: Loaded | None = None
 
@@ -82,21 +85,22 @@ class Client:
         on_progress: Callable[[float], object] | None = None,
         *,
         cache_ram: int = 0,
+        max_gap: float = GAP,
     ) -> Loaded:
         """Load a file that has passed the preflight. `on_progress` is called with shares of 1.
 
-        `cache_ram`: bytes for copies of conversations' states beside the context.
+        `cache_ram`: bytes for copies of conversations' states beside the context. `max_gap`: seconds between two tokens
+        of an answer while others' prompts are read.
 
         Raises RunnerError where it cannot be loaded, EngineDiedError where libllama dies of it.
         """
         with self._lock:
-            self._load = Load(os.fsencode(path), placement, self.verbose, cache_ram)
+            self._load = Load(os.fsencode(path), placement, self.verbose, cache_ram, max_gap)
             return self._load_again(on_progress)
 
     def tokenize(self, prompt: Prompt) -> tuple[int, ...]:
         """The tokens of a rendered prompt."""
-        with self._lock:
-            self._ready()
+        self._ready()
         return self._ask(Tokenize(prompt.text, prompt.cuts), Tokens).ids
 
     def generate(self, task: Generate, cancelled: threading.Event | None = None) -> AnswerStream:
@@ -110,27 +114,23 @@ class Client:
             return self._generate(task, cancelled)
 
     def _generate(self, task: Generate, cancelled: threading.Event | None) -> AnswerStream:
-        with self._lock:
-            process = self._ready()
+        process = self._ready(cancelled)
         number, replies = process.ask(task)
         return AnswerStream(process, number, replies).begin(cancelled)
 
     def save_state(self, task: SaveState) -> Saved:
         """Write a conversation's state. Raises RunnerError where nothing of it is in memory, or the disk refuses."""
-        with self._lock:
-            self._ready()
+        self._ready()
         return self._ask(task, Saved)
 
     def restore_state(self, task: RestoreState) -> Restored:
         """Put a conversation's state back. Raises RunnerError for a file that is damaged or of something else."""
-        with self._lock:
-            self._ready()
+        self._ready()
         return self._ask(task, Restored)
 
     def occupancy(self) -> Occupancy:
         """How busy the engine is, and what is in its memory."""
-        with self._lock:
-            self._ready()
+        self._ready()
         return self._ask(AskOccupancy(), Occupancy)
 
     def read_texts(self, path: Path, texts: Sequence[str], special: bool = False) -> TextTokens:
@@ -165,12 +165,31 @@ class Client:
         if process:
             process.close()
 
-    def _ready(self) -> EngineProcess:
-        """A living process with the model loaded: a fresh one where the last has died."""
-        process = self._alive()
-        if self.loaded is None and self._load is not None:
-            self._load_again(None)
+    def _ready(self, cancelled: threading.Event | None = None) -> EngineProcess:
+        """A living process with the model loaded: a fresh one where the last has died.
+
+        Loading goes on where `cancelled` ends the waiting. Raises RunnerError then, and where the model is closed.
+        """
+        with self._lock:
+            process = self._alive()
+            if self.loaded is not None or self._load is None:
+                return process
+            if self._loading is None or self._loading.done():
+                self._loading = Future()
+                threading.Thread(target=self._load_for, args=(self._loading,), name="engine-load", daemon=True).start()
+            loading = self._loading
+        while not wait([loading], POLL).done:
+            if cancelled and cancelled.is_set():
+                raise RunnerError("the answer was stopped while the engine, which had died, loads the model again")
+        loading.result()
         return process
+
+    def _load_for(self, waiting: Future[Loaded]) -> None:
+        """Load for all who wait."""
+        try:
+            waiting.set_result(self._load_again(None))
+        except BaseException as error:
+            waiting.set_exception(error)
 
     def _alive(self) -> EngineProcess:
         if self._closed:
@@ -182,10 +201,12 @@ class Client:
 
     def _load_again(self, on_progress: Callable[[float], object] | None) -> Loaded:
         assert self._load is not None
-        self.loaded = None
-        self._alive().workers = self._load.placement.rpc
-        self.loaded = self._ask(self._load, Loaded, on_progress)
-        return self.loaded
+        with self._lock:
+            self.loaded = None
+            self._alive().workers = self._load.placement.rpc
+        loaded = self._ask(self._load, Loaded, on_progress)
+        self.loaded = loaded
+        return loaded
 
     def _ask(self, task: Task, expected: type[Result], on_progress: Callable[[float], object] | None = None) -> Result:
         """A task's result."""

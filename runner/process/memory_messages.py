@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from nemotron_gguf.runner.chat.literal import Prompt
+
 
 class Anticipate(Struct, frozen=True, tag=True):
     """How the next prompt of the conversation will begin whose last answer was the task `after`; `cuts` as there.
@@ -20,13 +22,14 @@ class Anticipate(Struct, frozen=True, tag=True):
 class SaveState(Struct, frozen=True, tag=True):
     """Write what is in memory of the conversation with that prompt to a file. Ends in `Saved`.
 
+    `asked` is the prompt that its last answer was given to: without all of its turns it is another conversation.
     `identity` names the model, the types of its cache and the build: nothing else can use it.
     """
 
     path: bytes
     identity: str
-    prompt: str
-    cuts: tuple[int, ...] = ()
+    prompt: Prompt
+    asked: Prompt
     replace: bool = False
 
 

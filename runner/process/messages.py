@@ -14,6 +14,7 @@ from msgspec import Struct
 from nemotron_gguf.runner.chat.format import ChatFormat
 from nemotron_gguf.runner.chat.literal import Specials
 from nemotron_gguf.runner.engine.library import Device
+from nemotron_gguf.runner.engine.pace import GAP
 from nemotron_gguf.runner.events import Answer, Done, Drawn, PromptProgress, Reasoning, ToolCall
 from nemotron_gguf.runner.grammar.graph import Grammar
 from nemotron_gguf.runner.placement.placement import Placement
@@ -45,13 +46,15 @@ class Probe(Struct, frozen=True, tag=True):
 class Load(Struct, frozen=True, tag=True):
     """Load a file, in place of any that is loaded. Several `Loading`, ends in `Loaded`.
 
-    `cache_ram`: bytes for copies of memory beside the context (checkpoints, parked conversations).
+    `cache_ram`: bytes for copies of memory beside the context (checkpoints, parked conversations). `max_gap`: seconds
+    between two tokens of an answer while others' prompts are read.
     """
 
     path: bytes
     placement: Placement
     verbose: bool = False
     cache_ram: int = 0
+    max_gap: float = GAP
 
 
 class Generate(Struct, frozen=True, tag=True):

@@ -51,7 +51,7 @@ def _whole_bounds(flat: Flat, path: str) -> tuple[int | None, int | None]:
 def _decimal(flat: Flat, key: str, path: str) -> Decimal:
     value = Decimal(str(flat[key]))
     if value and (abs(value) >= Decimal(10) ** MAX_DIGITS or len(value.as_tuple().digits) > MAX_DIGITS):
-        refuse(f"{path}/{key}", f"it has more than {MAX_DIGITS} digits")
+        refuse(f"{path}/{key}", f"{str(flat[key])[:60]} has more than {MAX_DIGITS} digits; leave the bound out")
     if value and abs(value) < Decimal(10) ** -MAX_DIGITS:
         refuse(f"{path}/{key}", "it is too near to 0")
     return value

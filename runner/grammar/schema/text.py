@@ -51,6 +51,8 @@ def literal(value: object) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         text.encode()
+    except UnicodeEncodeError:
+        raise GrammarError(f"{text[:60]!a} has half of a surrogate pair, which no text in UTF-8 can have") from None
     except (ValueError, RecursionError) as error:
         raise GrammarError(f"a value that cannot be written: {error}") from None
     return text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from nemotron_gguf.runner import Answer, AnyEvent, Done, RunnerError, Settings, open_model
+from nemotron_gguf.runner.chat.literal import Prompt
 from nemotron_gguf.runner.engine.checkpoints import Checkpoint, Parked
 from nemotron_gguf.runner.engine.state_file import read_state, write_state
 from nemotron_gguf.runner.process.memory_messages import Restored, RestoreState, Saved, SaveState
@@ -28,7 +31,9 @@ def talker(bares: Callable[..., Bare], demo_q8: Path) -> Talker:
 
 def save(talker: Talker, messages: Messages, path: Path, **wishes: Any) -> Any:
     number = next(talker.bare.numbers)
-    task = SaveState(os.fsencode(path), "us", talker.prompt(messages), **wishes)
+    asked = messages[: -1 if messages[-1]["role"] == "assistant" else None]
+    prompt, without = (Prompt(talker.prompt(said)) for said in (messages, asked))
+    task = SaveState(os.fsencode(path), "us", prompt, without, **wishes)
     talker.bare.model.saving.save(number, task)
     return talker.bare.wait_for(number)
 
@@ -72,6 +77,24 @@ def test_what_is_not_in_memory_cannot_be_saved(talker: Talker, tmp_path: Path) -
         save(talker, [{"role": "user", "content": "Hello."}], tmp_path / "x")
 
 
+def test_another_conversation_is_not_saved_in_its_place(talker: Talker, tmp_path: Path) -> None:
+    """One that begins alike, with the same system message, is not the one that was asked for."""
+    messages: Messages = []
+    talker.say(messages, "My name is Ada.")
+    other: Messages = [{"role": "user", "content": "My name is Bob."}, {"role": "assistant", "content": "Hello."}]
+    longer: Messages = [*messages, {"role": "user", "content": "What is GGUF?"}]
+    for wrong in (other, other[:1], longer):
+        with pytest.raises(RunnerError, match="nothing of this conversation"):
+            save(talker, wrong, tmp_path / "x")
+    number = talker.begin(longer)
+    while not talker.bare.sent[number]:
+        talker.bare.model.step()
+    with pytest.raises(RunnerError, match="being answered"):
+        save(talker, longer, tmp_path / "x")
+    talker.bare.run()
+    assert isinstance(save(talker, longer, tmp_path / "x"), Saved)
+
+
 def test_a_file_is_not_replaced_unless_that_is_wished(talker: Talker, tmp_path: Path) -> None:
     messages: Messages = []
     talker.say(messages, QUESTIONS[0])
@@ -106,7 +129,7 @@ def test_every_byte_counts(tmp_path: Path) -> None:
     kept = Parked(list(range(50)), np.arange(200, dtype=np.uint8), [Checkpoint(20, np.ones(30, np.uint8))])
     path = tmp_path / "talk.state"
     size = write_state(path, "us", kept)
-    found = read_state(path, "us", 50)
+    found = read_state(path, "us", 50, 100)
     assert (found.tokens, [one.position for one in found.checkpoints]) == (kept.tokens, [20])
     assert found.state is not None
     assert np.array_equal(found.state, np.arange(200, dtype=np.uint8))
@@ -115,17 +138,69 @@ def test_every_byte_counts(tmp_path: Path) -> None:
     for place in range(0, size, 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
         with pytest.raises(RunnerError, match=r"damaged|no saved conversation"):
-            read_state(path, "us", 50)
+            read_state(path, "us", 50, 100)
     for length in (0, 4, 20, 44, 100, size - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(RunnerError, match=r"damaged|no saved conversation"):
-            read_state(path, "us", 50)
+            read_state(path, "us", 50, 100)
     path.write_bytes(whole + b"more")
     with pytest.raises(RunnerError, match="damaged"):
-        read_state(path, "us", 50)
+        read_state(path, "us", 50, 100)
     path.write_bytes(whole)
     with pytest.raises(RunnerError, match="--ctx-size"):
-        read_state(path, "us", 49)
+        read_state(path, "us", 49, 100)
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """A header changed by somebody who knows how to make its checksum."""
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[8:12], "little")
+    about = json.loads(whole[44 : 44 + length])
+    header = json.dumps(change(about) or about).encode()
+    start = whole[:8] + len(header).to_bytes(4, "little") + hashlib.sha256(header).digest()
+    path.write_bytes(start + header + whole[44 + length :])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: about.pop("tokens"),
+        lambda about: about.update(tokens=50.0),
+        lambda about: about.update(parts=5),
+        lambda about: about["parts"][2].update(position="a"),
+        lambda about: about["parts"][2].update(position=10**9),
+        lambda about: about["parts"][2].update(position=0),
+        lambda about: about["parts"][1].update(bytes=-200),
+        lambda about: about["parts"].append(about["parts"][2]),
+    ],
+)
+def test_a_header_that_means_nothing_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = tmp_path / "talk.state"
+    write_state(path, "us", Parked(list(range(50)), np.ones(200, np.uint8), [Checkpoint(20, np.ones(30, np.uint8))]))
+
+    def changed(about: dict[str, Any]) -> None:
+        change(about)
+
+    rewritten(path, changed)
+    with pytest.raises(RunnerError, match="damaged"):
+        read_state(path, "us", 50, 100)
+
+
+def test_tokens_that_the_model_does_not_have_are_refused(tmp_path: Path) -> None:
+    write_state(tmp_path / "x", "us", Parked([1, 2, 100], np.ones(200, np.uint8)))
+    with pytest.raises(RunnerError, match="damaged"):
+        read_state(tmp_path / "x", "us", 50, 100)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_what_is_no_regular_file_is_neither_read_nor_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunnerError, match="no regular file"):
+        read_state(tmp_path / "pipe", "us", 50, 100)
+    with pytest.raises(RunnerError, match="no regular file"):
+        write_state(tmp_path / "pipe", "us", Parked([1], np.ones(20, np.uint8)), replace=True)
+    with pytest.raises(RunnerError, match="cannot be saved"):
+        write_state(tmp_path / ("x" * 300), "us", Parked([1], np.ones(20, np.uint8)))
 
 
 @contextmanager
@@ -164,7 +239,12 @@ def test_another_process_goes_on_with_it(demo_q8: Path, demo_q4: Path, tmp_path:
         talk = model.conversation(system="Be brief.")
         list(talk.send("What does the convert room do?"))
         messages = [{"role": "system", "content": "Be brief."}, *talk.messages]
+        with pytest.raises(RunnerError, match="nothing of this conversation"):
+            model.save_state(path, talk.messages)  # without the system's message it is another
+        with pytest.raises(RunnerError, match="nothing was asked"):
+            model.save_state(path, [])
         saved = model.save_state(path, messages)
+        assert talk.save_state(path, replace=True) == saved
         expected = said(list(talk.send("What is 8 + 5?")))
     with open_model(demo_q8, settings) as model:
         assert model.restore_state(path) == saved.tokens

@@ -34,7 +34,7 @@ from nemotron_gguf.runner import (
 )
 from nemotron_gguf.runner.engine import queue
 from nemotron_gguf.runner.placement.placement import Placement
-from nemotron_gguf.runner.process.messages import Generate
+from nemotron_gguf.runner.process.messages import Generate, Load
 
 ASK = [{"role": "user", "content": "What is 8 + 5?"}]
 SMALL = Placement(ctx_size=256, threads=1)
@@ -112,6 +112,68 @@ def test_a_death_between_two_answers_is_not_noticed(model: ChatModel) -> None:
     os.kill(pid(model), signal.SIGKILL)
     assert gone(pid(model))
     assert text_of(list(model.answer(ASK))) == "8 + 5 = 13."
+
+
+def test_nobody_who_stops_waits_for_a_fresh_process(model: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large model takes minutes to be loaded again; it goes on for those who still want it."""
+    load, begun, go = Client._load_again, threading.Event(), threading.Event()
+
+    def slowly(client: Client, on_progress: Any) -> Any:
+        begun.set()
+        assert go.wait(60)
+        return load(client, on_progress)
+
+    monkeypatch.setattr(Client, "_load_again", slowly)
+    os.kill(pid(model), signal.SIGKILL)
+    assert gone(pid(model))
+    stopped, told = threading.Event(), list[str]()
+
+    def ask() -> None:
+        try:
+            model.answer(ASK, cancelled=stopped)
+        except RunnerError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert begun.wait(60)
+    stopped.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert "stopped" in told[0]
+    go.set()
+    assert text_of(list(model.answer(ASK))) == "8 + 5 = 13."
+
+
+def test_closing_does_not_wait_for_a_fresh_process(demo_q8: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+    ask = Client._ask
+
+    def slowly(client: Client, task: Any, *given: Any) -> Any:
+        if isinstance(task, Load):
+            begun.set()
+            client._process.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]  # it never answers
+        return ask(client, task, *given)
+
+    opened = open_model(demo_q8, Settings(threads=1))
+    monkeypatch.setattr(Client, "_ask", slowly)
+    os.kill(pid(opened), signal.SIGKILL)
+    assert gone(pid(opened))
+    told: list[str] = []
+
+    def answer() -> None:
+        try:
+            opened.answer(ASK)
+        except RunnerError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert begun.wait(60)
+    opened.close()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert told
 
 
 def test_an_abort_inside_libllama_is_one_sentence(tiny_gguf: Callable[..., Path]) -> None:
