@@ -26,7 +26,12 @@ Message = Annotated[
 Budget = Annotated[int | None, typer.Option(min=0, metavar="N", help="Think N tokens at most, then answer.")]
 Attached = Annotated[
     list[str] | None,
-    typer.Option("--file", "-f", metavar="PATH", help="A text file that goes with the message; several are possible."),
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="PATH",
+        help="A file that goes with the message (text, code, CSV, PDF, DOCX); several are possible.",
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="With a message: print one JSON object once the answer is complete.")

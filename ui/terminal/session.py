@@ -11,8 +11,8 @@ from rich.text import Text
 from nemotron_gguf.models.errors import NemotronError
 from nemotron_gguf.runner import ChatModel, Conversation, RunnerError
 from nemotron_gguf.ui import console
+from nemotron_gguf.ui.attachments import Attachment, compose
 from nemotron_gguf.ui.terminal.ahead import typed_ahead
-from nemotron_gguf.ui.terminal.attach import Attachment, compose
 from nemotron_gguf.ui.terminal.commands import find, is_command, nearest
 from nemotron_gguf.ui.terminal.completion import completions
 from nemotron_gguf.ui.terminal.keys import Ticker

@@ -12,8 +12,9 @@ import msgspec
 from nemotron_gguf.runner import RunnerError, Settings
 from nemotron_gguf.runner.events import Answer, Done, Drawn, PromptProgress, Reasoning, ToolCall
 from nemotron_gguf.ui import console
+from nemotron_gguf.ui.attachments import Attachment, compose, read
 from nemotron_gguf.ui.loading import open_with_bar
-from nemotron_gguf.ui.terminal.attach import Attachment, compose, read_file, read_pipe
+from nemotron_gguf.ui.terminal.attach import read_pipe
 from nemotron_gguf.ui.terminal.form import Form
 from nemotron_gguf.ui.terminal.keys import Ticker
 from nemotron_gguf.ui.terminal.screen import Plain
@@ -47,7 +48,7 @@ def chat(
     Raises NemotronError where the model cannot be loaded or the one answer fails, SystemExit(130) where it was stopped.
     """
     _prepare_streams()
-    attached = [read_file(name) for name in files]
+    attached = [read(name) for name in files]
     question = _question(message, attached)
     if as_json and question is None:
         raise RunnerError("--json needs a message to answer; give one with --message or in a pipe")
@@ -72,7 +73,7 @@ def _question(message: str | None, attached: Sequence[Attachment]) -> str | None
     """
     piped = read_pipe()
     if message is not None:
-        return compose(message, [*attached, Attachment("", piped)] if piped.strip() else attached)
+        return compose(message, [*attached, Attachment("", "text", piped)] if piped.strip() else attached)
     if sys.stdin is not None and sys.stdin.isatty():
         return None
     if not piped.strip():
