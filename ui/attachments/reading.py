@@ -26,20 +26,24 @@ _PLAIN = {"", ".txt", ".text", ".log", ".rst", ".tex", ".srt", ".vtt", ".eml"}
 
 def read(path: str | Path) -> Attachment:
     """A file as text. Raises AttachmentError for what is missing, too large, damaged, encrypted or no text."""
-    found = Path(path).expanduser()
     try:
-        with found.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise AttachmentError(f"{path} is no regular file; give a text, PDF or DOCX file")
-            kind = kind_of_document(file, found, status.st_size)
-            _check_size(path, status.st_size, LARGEST_DOCUMENT if kind else LARGEST)
-            return read_document(file, kind, found.name) if kind else _read_text(file, found)
+        with Path(path).expanduser().open("rb") as file:
+            return read_open(file, Path(path))
     except IsADirectoryError as error:
         raise AttachmentError(f"{path} is a folder; give the files in it that matter") from error
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise AttachmentError(f"{path} cannot be read: {why}") from error
+
+
+def read_open(file: IO[bytes], path: Path) -> Attachment:
+    """The same of a file that is open already; the path only names it. Raises AttachmentError, and OSError."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise AttachmentError(f"{path} is no regular file; give a text, PDF or DOCX file")
+    kind = kind_of_document(file, path, status.st_size)
+    _check_size(path, status.st_size, LARGEST_DOCUMENT if kind else LARGEST)
+    return read_document(file, kind, path.name) if kind else _read_text(file, path)
 
 
 def _check_size(path: str | Path, size: int, most: int) -> None:
