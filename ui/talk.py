@@ -11,6 +11,7 @@ from nemotron_gguf.ui.options import with_groups
 from nemotron_gguf.ui.placing import Placing, settings_of, show_plan
 from nemotron_gguf.ui.shaping import Shaping
 from nemotron_gguf.ui.shelf import FILE_HELP, resolve
+from nemotron_gguf.ui.tooling import Tooling
 
 TABS = 2  # answers at a time in the browser, where nobody said how many
 
@@ -53,6 +54,7 @@ def chat(
     placing: Placing,
     drawing: Drawing,
     shaping: Shaping,
+    tooling: Tooling,
     message: Message = None,
     attach: Attached = None,
     system: System = None,
@@ -72,11 +74,9 @@ def chat(
     tokens a second), context_used and context_size. Exit status: 130 where the answer was stopped. What is typed is
     remembered in the user's state folder; NEMOTRON_HISTORY=off remembers nothing.
 
-    Where the model goes is decided by what fits; `--dry-run` says it, per device, and every part of it can be pinned.
+    Where the model goes is decided by what fits; `--dry-run` says it. Before a tool that acts is called, you are asked.
 
     Examples:
-
-    `nemotron chat NVIDIA-Nemotron-3-Nano-30B-A3B-Q4_K_M`
 
     `nemotron chat MODEL.gguf -m "Why is the sky blue?" --no-thinking > answer.md`
 
@@ -84,9 +84,7 @@ def chat(
 
     `nemotron chat MODEL.gguf -f notes.txt -f plan.md -m "what did we forget?" --budget 500`
 
-    `nemotron chat MODEL.gguf --ctx-size 256k --cache-type-k Q8_0 --cache-type-v Q8_0 --dry-run`
-
-    `nemotron chat MODEL.gguf -m "Name three rivers" --json | jq -r .answer`
+    `nemotron chat MODEL.gguf --tools calculator,clock,folder=notes --mcp-config mcp.json`
     """
     from nemotron_gguf.ui import terminal
 
@@ -96,18 +94,20 @@ def chat(
     if dry_run:
         show_plan(resolve(file), settings, as_json)
         return
-    terminal.chat(
-        resolve(file),
-        settings,
-        message=message,
-        system=system,
-        thinking=thinking,
-        budget=budget,
-        low_effort=low_effort,
-        files=attach or (),
-        form=form,
-        as_json=as_json,
-    )
+    with tooling.opened() as box:
+        terminal.chat(
+            resolve(file),
+            settings,
+            message=message,
+            system=system,
+            thinking=thinking,
+            budget=budget,
+            low_effort=low_effort,
+            files=attach or (),
+            form=form,
+            box=box,
+            as_json=as_json,
+        )
 
 
 def ui(

@@ -15,6 +15,7 @@ from nemotron_gguf.ui import console
 from nemotron_gguf.ui.attachments import Attachment, compose, read
 from nemotron_gguf.ui.loading import open_with_bar
 from nemotron_gguf.ui.terminal.attach import read_pipe
+from nemotron_gguf.ui.terminal.calling import Caller, ask_plainly
 from nemotron_gguf.ui.terminal.form import Form
 from nemotron_gguf.ui.terminal.keys import Ticker
 from nemotron_gguf.ui.terminal.screen import Plain
@@ -24,6 +25,7 @@ from nemotron_gguf.ui.terminal.turn import answer, follow
 if TYPE_CHECKING:
     from nemotron_gguf.runner import ChatModel, Conversation
     from nemotron_gguf.runner.events import AnyEvent
+    from nemotron_gguf.ui.tools import ToolBox
 
 INTERRUPTED = 130  # exit status of a program ended by Ctrl-C, as shells count it
 
@@ -39,12 +41,14 @@ def chat(
     low_effort: bool = False,
     files: Sequence[str] = (),
     form: Form | None = None,
+    box: ToolBox | None = None,
     as_json: bool = False,
 ) -> None:
     """Talk with a model until the person leaves; with `message`, or one from a pipe, give one answer and return.
 
     `budget`: tokens it may think; `low_effort`: less, where the template has a switch for it. `files` go with the
-    (first) message. `form`: of every answer. `as_json` prints the one answer as an object.
+    (first) message. `form`: of every answer. `box`: tools that it may call. `as_json`: print the one answer as an
+    object.
     Raises NemotronError where the model cannot be loaded or the one answer fails, SystemExit(130) where it was stopped.
     """
     _prepare_streams()
@@ -58,10 +62,12 @@ def chat(
             talk.budget, talk.low_effort = budget, low_effort
             form = form or Form()
             talk.grammar, talk.json_schema = form.grammar, form.json_schema
+            if box:
+                talk.tools = tuple(box.specs())
             if question is None:
-                _session(model, talk, attached)
+                _session(model, talk, attached, box)
             else:
-                _one_answer(model, talk, question, as_json, form.logprobs)
+                _one_answer(model, talk, question, as_json, form.logprobs, Caller(box, ask_plainly) if box else None)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 
@@ -81,20 +87,26 @@ def _question(message: str | None, attached: Sequence[Attachment]) -> str | None
     return compose(piped, attached)
 
 
-def _session(model: ChatModel, talk: Conversation, attached: Sequence[Attachment]) -> None:
-    session = Session(model, talk)
+def _session(model: ChatModel, talk: Conversation, attached: Sequence[Attachment], box: ToolBox | None) -> None:
+    session = Session(model, talk, box)
     session.files += attached
     session.run()
 
 
-def _one_answer(model: ChatModel, talk: Conversation, question: str, as_json: bool, logprobs: int | None) -> None:
+def _one_answer(
+    model: ChatModel, talk: Conversation, question: str, as_json: bool, logprobs: int | None, caller: Caller | None
+) -> None:
     if as_json:
         talk.add_user(question)
         whole = _Whole()
-        done = follow(talk, whole, Ticker(whole.tick), logprobs)
+
+        def read() -> Done:
+            return follow(talk, whole, Ticker(whole.tick), logprobs)
+
+        done = caller.follow(talk, read(), read) if caller else read()
         console.print_json({"model": model.name, **whole.described(done)})
     else:
-        done = answer(talk, question)
+        done = answer(talk, question, caller)
     if done.finish_reason == "cancelled":
         raise SystemExit(INTERRUPTED)
 

@@ -80,7 +80,7 @@ class ToolBox:
         """Call it in a thread that may be left behind: a tool that hangs takes nobody with it."""
         call = _Call(tool, arguments)
         until = time.monotonic() + self._seconds
-        while not call.over.wait(_POLL):
+        while not call.is_over(_POLL):
             if stopped.is_set() or time.monotonic() > until:
                 call.stopped.set()
                 if not call.over.wait(_POLL):
@@ -111,6 +111,14 @@ class _Call:
         self._text: str | None = None
         self._error: Exception | None = None
         threading.Thread(target=self._run, name=f"tool-{tool.name}", daemon=True).start()
+
+    def is_over(self, seconds: float) -> bool:
+        """Wait a moment for its end; Ctrl-C meanwhile ends the call as well."""
+        try:
+            return self.over.wait(seconds)
+        except KeyboardInterrupt:
+            self.stopped.set()
+            raise
 
     def _run(self) -> None:
         try:
