@@ -18,6 +18,8 @@ from nemotron_gguf.ui.remote.chunks import Chunks
 from nemotron_gguf.ui.remote.failures import of_connection, of_status
 
 LONGEST_LINE = 16 << 20  # bytes
+EXTRAS = ("chat_template_kwargs", "thinking_budget_tokens", "top_k", "min_p", "repeat_penalty", "stream_options")
+"""What is asked beyond the core of OpenAI's API."""
 _ENOUGH = 64 << 10  # bytes of a refusal
 
 
@@ -130,8 +132,23 @@ class RemoteStream:
             if found:
                 found.shutdown(socket.SHUT_RDWR)
 
+    def _send(self) -> httpx.Response:
+        """The server's answer; one that knows only what OpenAI's API has is asked again without the rest."""
+        response = self._client.send(self._request, stream=True)
+        if response.status_code not in (400, 422):
+            return response
+        refusal = b"".join(_first_bytes(response))
+        response.close()
+        wanted = json.loads(self._request.content)
+        if not any(key in wanted and key.encode() in refusal for key in EXTRAS):
+            raise of_status(response.status_code, refusal, str(self._request.url), self._model)
+        plain = {key: value for key, value in wanted.items() if key not in EXTRAS}
+        self._request = self._client.build_request("POST", self._request.url, json=plain)
+        self._request.extensions["trace"] = self._trace
+        return self._client.send(self._request, stream=True)
+
     def _answer(self) -> None:
-        with self._client, contextlib.closing(self._client.send(self._request, stream=True)) as response:
+        with self._client, contextlib.closing(self._send()) as response:
             if response.status_code != 200:
                 body = b"".join(_first_bytes(response))
                 raise of_status(response.status_code, body, str(self._request.url), self._model)

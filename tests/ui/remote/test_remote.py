@@ -36,7 +36,7 @@ class Scripted:
         self.status, self.body = 200, b""
         self.list: Any = {"data": [{"id": "small", "meta": {"n_ctx": 4096}}, {"id": "other", "max_model_len": 99}]}
         self.hangs, self.is_gone = False, threading.Event()
-        self.ends = True
+        self.ends, self.strict = True, False
         self.asked: list[tuple[str, str | None, Any]] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.server.daemon_threads = True
@@ -55,6 +55,9 @@ class Scripted:
 
             def do_POST(self) -> None:
                 self._note(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                if scripted.strict and "chat_template_kwargs" in scripted.asked[-1][2]:
+                    self._give(400, b'{"error": {"message": "Unknown parameter: chat_template_kwargs"}}')
+                    return
                 if scripted.status != 200:
                     self._give(scripted.status, scripted.body)
                     return
@@ -202,6 +205,14 @@ def test_a_conversation_holds_such_a_model_too_and_matches_results_with_calls(se
     assert said[1]["tool_calls"][0]["id"] == said[2]["tool_call_id"]
     assert said[1]["tool_calls"][0]["function"] == {"name": "look", "arguments": "{}"}
     assert talk.messages[-1] == {"role": "assistant", "content": "Seen."}
+
+
+def test_a_server_that_knows_less_is_asked_for_less(server: Scripted) -> None:
+    server.strict = True
+    assert joined(ask(server, delta(content="Hello"), delta("stop"), budget=5, max_tokens=9), Answer) == "Hello"
+    first, second = (body for _, _, body in server.asked if body)
+    assert set(first) - set(second) == {"chat_template_kwargs", "thinking_budget_tokens", "stream_options"}
+    assert second["max_tokens"] == 9
 
 
 @pytest.mark.parametrize(
