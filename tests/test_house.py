@@ -22,7 +22,9 @@ MAY_IMPORT = {
     "ui": {"models", "convert", "quant", "runner"},
 }
 NOT_SHIPPED = {"models/demo/training"}
-HEAVY = {"torch", "gradio", "llama_cpp", "transformers", "huggingface_hub", "tokenizers", "safetensors"}
+HEAVY = {"torch", "gradio", "llama_cpp", "transformers", "huggingface_hub", "tokenizers", "safetensors"} | {
+    *("mcp", "httpx2", "pypdf", "docx", "jsonschema", "charset_normalizer")
+}
 
 
 def sources(room: str) -> list[Path]:

@@ -11,6 +11,7 @@ from nemotron_gguf.ui.options import with_groups
 from nemotron_gguf.ui.placing import Placing, settings_of, show_plan
 from nemotron_gguf.ui.shaping import Shaping
 from nemotron_gguf.ui.shelf import FILE_HELP, resolve
+from nemotron_gguf.ui.tooling import Tooling
 
 SIDE_BY_SIDE = 8  # of several answers to one message
 TABS = 2  # answers at a time in the browser, where nobody said how many
@@ -27,7 +28,12 @@ Message = Annotated[
 Budget = Annotated[int | None, typer.Option(min=0, metavar="N", help="Think N tokens at most, then answer.")]
 Attached = Annotated[
     list[str] | None,
-    typer.Option("--file", "-f", metavar="PATH", help="A text file that goes with the message; several are possible."),
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="PATH",
+        help="A file that goes with the message (text, code, CSV, PDF, DOCX); several are possible.",
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="With a message: print one JSON object once the answer is complete.")
@@ -49,6 +55,7 @@ def chat(
     placing: Placing,
     drawing: Drawing,
     shaping: Shaping,
+    tooling: Tooling,
     message: Message = None,
     attach: Attached = None,
     system: System = None,
@@ -66,10 +73,9 @@ def chat(
 
     `--json` prints an object with answer, reasoning, tool_calls, finish_reason, usage (tokens), timings (seconds,
     tokens a second), context_used and context_size; with `--answers N` a list `answers` of such objects. Exit status:
-    130 where the answer was stopped. What is typed is
-    remembered in the user's state folder; NEMOTRON_HISTORY=off remembers nothing.
+    130 where it was stopped. What is typed is remembered in the user's state folder, unless NEMOTRON_HISTORY=off.
 
-    Where the model goes is decided by what fits; `--dry-run` says it, per device, and every part of it can be pinned.
+    Where the model goes is decided by what fits; `--dry-run` says it. Before a tool that acts is called, you are asked.
 
     Examples:
 
@@ -79,31 +85,33 @@ def chat(
 
     `nemotron chat MODEL.gguf -f notes.txt -f plan.md -m "what did we forget?" --budget 500`
 
-    `nemotron chat MODEL.gguf --ctx-size 256k --cache-type-k Q8_0 --cache-type-v Q8_0 --dry-run`
-
-    `nemotron chat MODEL.gguf -m "Name three rivers" --json | jq -r .answer`
+    `nemotron chat MODEL.gguf --tools calculator,clock,folder=notes --mcp-config mcp.json`
     """
     from nemotron_gguf.ui import terminal
 
     if message is not None and not message.strip():
         raise typer.BadParameter("there is nothing in it to answer", param_hint="--message")
     form = shaping.read(as_json)
+    if form.answers > 1 and tooling.wanted:
+        raise typer.BadParameter("tools are called in one conversation, not in several answers", param_hint="--answers")
     settings = settings_of(placing, drawing, **_beside(placing, min(form.answers, SIDE_BY_SIDE)))
     if dry_run:
         show_plan(resolve(file), settings, as_json)
         return
-    terminal.chat(
-        resolve(file),
-        settings,
-        message=message,
-        system=system,
-        thinking=thinking,
-        budget=budget,
-        low_effort=low_effort,
-        files=attach or (),
-        form=form,
-        as_json=as_json,
-    )
+    with tooling.opened() as box:
+        terminal.chat(
+            resolve(file),
+            settings,
+            message=message,
+            system=system,
+            thinking=thinking,
+            budget=budget,
+            low_effort=low_effort,
+            files=attach or (),
+            form=form,
+            box=box,
+            as_json=as_json,
+        )
 
 
 def ui(

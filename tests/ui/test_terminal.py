@@ -128,7 +128,7 @@ def test_files_are_attached(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("piped", "words"),
-    [(b"\0\1\2", "binary"), (b"\0caf\xe9", "byte 4 is 0xe9"), (b"", "--message"), (b"  \n", "--message")],
+    [(b"\0\1\2", "binary"), (b"\0caf\xe9", "binary"), (b"", "--message"), (b"  \n", "--message")],
 )
 def test_what_is_no_text_is_one_line(piped: bytes, words: str) -> None:
     done = scripted(piped=piped)

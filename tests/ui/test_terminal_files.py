@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 from nemotron_gguf.runner import RunnerError
 from nemotron_gguf.ui.terminal import saved
-from nemotron_gguf.ui.terminal.attach import LARGEST, Attachment, compose, read_file, split_paths
+from nemotron_gguf.ui.terminal.attach import split_paths
 from nemotron_gguf.ui.terminal.completion import completions
 
 MESSAGES: list[dict[str, Any]] = [
@@ -95,26 +94,6 @@ def test_foreign_files_are_one_line(tmp_path: Path, content: bytes | dict[str, A
         saved.load(path)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 400
-
-
-def test_what_cannot_be_attached(tmp_path: Path) -> None:
-    (tmp_path / "large").touch()
-    os.truncate(tmp_path / "large", LARGEST + 1)
-    (tmp_path / "zero").write_bytes(b"ab\0c")
-    (tmp_path / "latin").write_bytes("é".encode("latin-1"))
-    cases = {"large": "at most", "zero": "zero bytes", "latin": "0xe9", "none": "No such file", ".": "folder"}
-    for name, words in cases.items():
-        with pytest.raises(RunnerError, match=words):
-            read_file(str(tmp_path / name))
-    if sys.platform != "win32":
-        with pytest.raises(RunnerError, match="no regular file"):
-            read_file("/dev/null")
-
-
-def test_a_fence_cannot_be_closed_by_what_is_in_it() -> None:
-    text = compose("see", [Attachment("a.md", "```\n`````\n")])
-    assert text == "see\n\n`a.md`:\n``````\n```\n`````\n``````"
-    assert compose("", [Attachment("", "x")]) == "```\nx\n```"
 
 
 def test_paths_of_a_command(tmp_path: Path) -> None:

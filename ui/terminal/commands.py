@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemotron_gguf.runner import RunnerError
+from nemotron_gguf.ui.attachments import read
 from nemotron_gguf.ui.terminal import saved
-from nemotron_gguf.ui.terminal.attach import read_file, split_paths
+from nemotron_gguf.ui.terminal.attach import split_paths
 from nemotron_gguf.ui.terminal.safe import safe
 from nemotron_gguf.ui.terminal.words import count
 
@@ -160,9 +161,9 @@ def _file(session: Session, words: str) -> None:
         session.files.clear()
         session.note("nothing is attached any more")
     elif words:
-        session.files += [read_file(path) for path in split_paths(words)]
+        session.files += [read(path) for path in split_paths(words)]
     elif not session.files:
-        raise RunnerError("/file takes the path of a text file")
+        raise RunnerError("/file takes the path of a file: text, code, Markdown, CSV, PDF or DOCX")
     for one in session.files:
         session.note(f"goes with the next message: {one.describe()}")
 
@@ -238,7 +239,7 @@ COMMANDS = (
     Command("/retry", "", "answer the last message again", _retry),
     Command("/edit", "[N]", "change your last message, or your Nth, and go on from there", _edit),
     Command("/undo", "", "take back the last message and its answer", _undo),
-    Command("/file", "PATH...", "attach text files to the next message; - drops them", _file, takes_path=True),
+    Command("/file", "PATH...", "attach texts, PDF or DOCX to the next message; - drops them", _file, takes_path=True),
     Command("/system", "[TEXT]", "show or set the system message; - removes it", _system),
     Command("/save", "PATH", "save as JSON, or as Markdown (.md); /save! replaces a file", _save, takes_path=True),
     Command("/load", "PATH", "go on with a saved conversation", _load, takes_path=True),

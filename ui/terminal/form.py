@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemotron_gguf.runner import RunnerError
-from nemotron_gguf.ui.terminal.attach import read_file
+from nemotron_gguf.ui.attachments import read
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Form:
 
 def read_form(json_schema: str | None, grammar: str | None, logprobs: int | None = None, answers: int = 1) -> Form:
     """The texts of these files. Raises RunnerError for files that cannot be read, or whose form cannot be kept to."""
-    schema, gbnf = (read_file(path).text if path else None for path in (json_schema, grammar))
+    schema, gbnf = (read(path).text if path else None for path in (json_schema, grammar))
     form = Form(schema, gbnf, logprobs, answers)
     if json_schema or grammar:
         from nemotron_gguf.runner.grammar.wish import grammar_of

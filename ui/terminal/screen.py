@@ -47,14 +47,17 @@ def is_terminal() -> bool:
     return able and sys.stdout.isatty() and sys.stderr.isatty()
 
 
-def open_screen(*, fold: bool = False) -> Screen:
-    """The screen that fits where the output goes; `fold` where a reasoning is to be folded once it is over."""
+def open_screen(*, fold: bool = False, calls_aside: bool = False) -> Screen:
+    """The screen that fits where the output goes; `fold` where a reasoning is to be folded once it is over.
+
+    `calls_aside`: in a pipe, calls of tools go to stderr, because an answer to their results follows.
+    """
     from rich.console import Console
 
     shown = Console(highlight=False, soft_wrap=True)
     if is_terminal() and not shown.legacy_windows:
         return Drawn(shown, fold)
-    return Plain()
+    return Plain(calls_aside=calls_aside)
 
 
 def call_line(call: ToolCall) -> str:
@@ -191,6 +194,7 @@ class Plain:
     said: bool = False
     reading: Reading = field(default_factory=Reading)
     status: Region | None = None
+    calls_aside: bool = False
 
     def take(self, event: AnyEvent) -> None:
         """Show an event."""
@@ -203,6 +207,9 @@ class Plain:
             self._dim(safe(event.text))
         elif isinstance(event, Answer):
             self._say(event.text)
+        elif isinstance(event, ToolCall) and self.calls_aside:
+            self.close()
+            console.note(call_line(event))
         elif isinstance(event, ToolCall):
             self._say(f"\n{call_line(event)}\n" if self.said else f"{call_line(event)}\n")
         elif isinstance(event, Done):

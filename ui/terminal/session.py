@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from nemotron_gguf.models.errors import NemotronError
-from nemotron_gguf.runner import ChatModel, Conversation, RunnerError
+from nemotron_gguf.runner import ChatModel, Conversation, Done, RunnerError
 from nemotron_gguf.ui import console
+from nemotron_gguf.ui.attachments import Attachment, compose
 from nemotron_gguf.ui.terminal.ahead import typed_ahead
-from nemotron_gguf.ui.terminal.attach import Attachment, compose
+from nemotron_gguf.ui.terminal.calling import Caller
 from nemotron_gguf.ui.terminal.commands import find, is_command, nearest
 from nemotron_gguf.ui.terminal.completion import completions
 from nemotron_gguf.ui.terminal.keys import Ticker
@@ -24,11 +25,14 @@ from nemotron_gguf.ui.terminal.turn import follow, listening
 from nemotron_gguf.ui.terminal.words import Totals
 from nemotron_gguf.ui.terminal.wrap import rows_of
 
+if TYPE_CHECKING:
+    from nemotron_gguf.ui.tools import ToolBox
+
 
 class Session:
     """What the commands work on: the model, the conversation, what goes with the next message."""
 
-    def __init__(self, model: ChatModel, talk: Conversation) -> None:
+    def __init__(self, model: ChatModel, talk: Conversation, box: ToolBox | None = None) -> None:
         self.model, self.talk = model, talk
         self.files: list[Attachment] = []
         self.totals = Totals()
@@ -37,6 +41,7 @@ class Session:
         self.ahead: list[str] = []  # messages that were sent while an answer came
         self.interrupted = False  # Ctrl-C was the last thing that was pressed
         self.prompt = open_prompt(completions)
+        self._caller = Caller(box, lambda question: self.ask(question, "")) if box else None
 
     def run(self) -> None:
         """Until the person leaves."""
@@ -98,24 +103,34 @@ class Session:
         Raises KeyboardInterrupt where Ctrl-C was pressed twice.
         """
         self.talk.add_user(text)
-        screen = open_screen(fold=self.fold)
-        ticker = listening(self.talk, screen) if self.prompt.takes_drafts else Ticker(screen.tick)
         done = None
         try:
-            done = follow(self.talk, screen, ticker)
-            self.totals.add(done)
-            self.interrupted = done.finish_reason == "cancelled"
+            done = self._answer()
+            if self._caller:
+                done = self._caller.follow(self.talk, done, self._answer)
         except NemotronError as error:
+            done = None
             self.show(str(error), "red")
         finally:
-            sent, self.draft = typed_ahead(ticker.typed, self.draft)
-            self.ahead += sent
             if not done or self.interrupted:
                 self._hold_back()
         if self.talk.messages[-1]["role"] == "user":
             self.talk.messages[:] = before
             return False
         return True
+
+    def _answer(self) -> Done:
+        """Show an answer as it comes; what is typed meanwhile is kept. Raises NemotronError where it fails."""
+        screen = open_screen(fold=self.fold, calls_aside=self._caller is not None)
+        ticker = listening(self.talk, screen) if self.prompt.takes_drafts else Ticker(screen.tick)
+        try:
+            done = follow(self.talk, screen, ticker)
+        finally:
+            sent, self.draft = typed_ahead(ticker.typed, self.draft)
+            self.ahead += sent
+        self.totals.add(done)
+        self.interrupted = done.finish_reason == "cancelled"
+        return done
 
     def ask(self, label: str, draft: str) -> str:
         """A line for a command, empty where the person thought better of it."""

@@ -10,15 +10,20 @@ from types import FrameType
 
 from nemotron_gguf.runner import Conversation
 from nemotron_gguf.runner.events import Done
+from nemotron_gguf.ui.terminal.calling import Caller
 from nemotron_gguf.ui.terminal.keys import Ticker
 from nemotron_gguf.ui.terminal.screen import Drawn, Screen, open_screen
 
 
-def answer(conversation: Conversation, message: str) -> Done:
+def answer(conversation: Conversation, message: str, caller: Caller | None = None) -> Done:
     """Say something and show the answer as it comes; Ctrl-C stops it. Raises NemotronError where it fails."""
     conversation.add_user(message)
-    screen = open_screen()
-    return follow(conversation, screen, Ticker(screen.tick))
+
+    def show() -> Done:
+        screen = open_screen(calls_aside=caller is not None)
+        return follow(conversation, screen, Ticker(screen.tick))
+
+    return caller.follow(conversation, show(), show) if caller else show()
 
 
 def listening(conversation: Conversation, screen: Screen) -> Ticker:

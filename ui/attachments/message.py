@@ -1,0 +1,26 @@
+"""How attached texts enter a message; nobody else writes them into one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from nemotron_gguf.runner.chat.messages import clean
+from nemotron_gguf.ui.attachments.attachment import Attachment
+
+
+def compose(message: str, attached: Sequence[Attachment]) -> str:
+    """A message with its attachments behind it, each in a fence that nothing in it can close."""
+    parts = [clean(message)] if message.strip() else []
+    for one in attached:
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", one.text)), default=0))
+        title = f"`{clean(one.name)}`{_about(one)}:\n" if one.name else ""
+        parts.append(f"{title}{fence}\n{one.text.removesuffix(chr(10))}\n{fence}")
+    return "\n\n".join(parts)
+
+
+def _about(one: Attachment) -> str:
+    """What the model is told besides the name: of what the text was made, and how much it is."""
+    kind = {"pdf": "text of a PDF", "docx": "text of a Word document"}.get(one.kind, "")
+    words = ", ".join(filter(None, (kind, one.note)))
+    return f" ({words})" if words else ""
