@@ -45,7 +45,7 @@ class Shaping:
         ),
     ] = 1
 
-    def read(self, as_json: bool) -> Form:
+    def read(self, as_json: bool, *, has_tools: bool = False) -> Form:
         """The form, from its file. Raises BadParameter for wishes that exclude one another, RunnerError for no form."""
         from nemotron_gguf.ui.terminal.form import read_form
 
@@ -55,4 +55,8 @@ class Shaping:
             raise typer.BadParameter("they are shown by --json alone", param_hint="--logprobs")
         if self.answers > 1 and not as_json:
             raise typer.BadParameter("several answers are shown by --json alone", param_hint="--answers")
+        if self.answers > 1 and has_tools:
+            raise typer.BadParameter(
+                "tools are called in a conversation, not in one of several", param_hint="--answers"
+            )
         return read_form(self.json_schema, self.grammar, self.logprobs, self.answers)

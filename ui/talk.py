@@ -91,9 +91,7 @@ def chat(
 
     if message is not None and not message.strip():
         raise typer.BadParameter("there is nothing in it to answer", param_hint="--message")
-    form = shaping.read(as_json)
-    if form.answers > 1 and tooling.wanted:
-        raise typer.BadParameter("tools are called in one conversation, not in several answers", param_hint="--answers")
+    form = shaping.read(as_json, has_tools=tooling.wanted)
     settings = settings_of(placing, drawing, **_beside(placing, min(form.answers, SIDE_BY_SIDE)))
     if dry_run:
         show_plan(resolve(file), settings, as_json)
