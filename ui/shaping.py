@@ -56,7 +56,5 @@ class Shaping:
         if self.answers > 1 and not as_json:
             raise typer.BadParameter("several answers are shown by --json alone", param_hint="--answers")
         if self.answers > 1 and has_tools:
-            raise typer.BadParameter(
-                "tools are called in a conversation, not in one of several", param_hint="--answers"
-            )
+            raise typer.BadParameter("tools are called in a conversation, not in one of many", param_hint="--answers")
         return read_form(self.json_schema, self.grammar, self.logprobs, self.answers)
