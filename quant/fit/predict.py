@@ -27,22 +27,22 @@ BASE = "base"  # the measurement of the file that nothing was changed in, as far
 # demo model and the second model of bench/ (`python bench/fit_defaults.py sensitivities`). Classes that these lack have
 # those of their nearest relatives: a dense MLP is always used, as the shared expert and the routed ones are together.
 SENSITIVITY = {
-    "expert_up": 0.31,
-    "expert_down": 0.40,
-    "shared_up": 0.26,
-    "shared_down": 0.35,
-    "mamba_in": 1.75,
-    "mamba_out": 1.26,
-    "attention_q": 0.15,
-    "attention_k": 0.19,
-    "attention_v": 0.24,
-    "attention_output": 0.36,
-    "dense_up": 0.57,
-    "dense_down": 0.75,
-    "latent": 0.40,
-    "embedding": 1.39,
-    "output": 1.35,
-    "other": 0.40,
+    "expert_up": 0.30,
+    "expert_down": 0.44,
+    "shared_up": 0.23,
+    "shared_down": 0.30,
+    "mamba_in": 2.03,
+    "mamba_out": 1.89,
+    "attention_q": 0.11,
+    "attention_k": 0.11,
+    "attention_v": 0.16,
+    "attention_output": 0.23,
+    "dense_up": 0.53,
+    "dense_down": 0.74,
+    "latent": 0.44,
+    "embedding": 2.30,
+    "output": 1.42,
+    "other": 0.44,
 }
 
 
