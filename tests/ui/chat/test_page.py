@@ -313,3 +313,50 @@ def test_the_server_calls_nobody(tmp_path: Path) -> None:
     assert found, done.stderr
     assert found[1] == "[]"
     assert int(found[2]) > 0, "the watch itself works: Gradio looks whether its own page is up"
+
+
+HOSTILE = (
+    "<script>window.hacked = 1</script>",
+    "<img src=x onerror=window.hacked=2>",
+    "<svg onload=window.hacked=3></svg>",
+    "<svg><script>window.hacked=4</script></svg>",
+    "<iframe srcdoc='<script>parent.hacked=5</script>'></iframe>",
+    "<a href='javascript:window.hacked=6'>here</a>",
+    "[here](javascript:window.hacked=7)",
+    "![x](x'onerror='window.hacked=8)",
+    "<details open ontoggle=window.hacked=9>x</details>",
+    "<body onload=window.hacked=10>",
+    "<style>@import 'x'; body { display: none }</style>",
+    "<object data='data:text/html,<script>window.hacked=11</script>'></object>",
+    "<form action='javascript:window.hacked=12'><button>go</button></form>",
+    "<math><mtext><img src=x onerror=window.hacked=13></mtext></math>",
+    "<video><source onerror=window.hacked=14></video>",
+    "$$\\href{javascript:window.hacked=15}{x}$$",
+    "{{window.hacked = 16}} ${window.hacked = 17}",
+    "<!--><img src=x onerror=window.hacked=18>-->",
+    "<input autofocus onfocus=window.hacked=19>",
+    "```html\n<script>window.hacked = 20</script>\n```",
+    '"><img src=x onerror=window.hacked=21>',
+)
+
+
+def test_what_is_hostile_is_shown_and_not_run(served: Served, tab: Tab) -> None:
+    """From the user, the model, a title and an export, all at once."""
+    text = "\n\n".join(HOSTILE)
+    tab.ask(f"show {text}")
+    tab.sees("window.hacked=21")
+    tab.finished()
+    for payload in HOSTILE:
+        served.store.begin(payload)
+    tab.press("#message textarea", "Control+k")
+    tab.wait_for_selector("#list >> text=<svg onload=window.hacked=3></svg>")
+    assert sorted(tab.titles()[:-1]) == sorted(" ".join(payload.split()) for payload in HOSTILE)
+    tab.click("#list li:last-child .ng-open")
+    tab.sees("window.hacked=21")
+    said = tab.evaluate("document.querySelector('#history').textContent")
+    assert said.count("<script>window.hacked = 1</script>") == 2, "both are shown"
+    assert said.count("<img src=x onerror=window.hacked=2>") == 2
+    live = "script, iframe, object, form, style, svg[onload], [onerror], [ontoggle], [onfocus], [href^='javascript']"
+    assert tab.locator("#history .message").locator(live).count() == 0
+    assert tab.evaluate("window.hacked") is None
+    assert tab.is_visible("#send")
