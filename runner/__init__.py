@@ -1,5 +1,6 @@
 """From a GGUF file to tokens, messages and answers."""
 
+from nemotron_gguf.runner.chat.going_on import Begun
 from nemotron_gguf.runner.chat.template import ChatTemplate
 from nemotron_gguf.runner.conversation import Conversation
 from nemotron_gguf.runner.engine.library import Device, DeviceKind
@@ -37,6 +38,7 @@ __all__ = [
     "Answer",
     "AnswerStream",
     "AnyEvent",
+    "Begun",
     "ChatModel",
     "ChatTemplate",
     "Client",

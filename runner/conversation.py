@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nemotron_gguf.runner.chat.going_on import Begun
 from nemotron_gguf.runner.chat.messages import as_message, drop_oldest
 from nemotron_gguf.runner.chat.template import Message, Tool
 from nemotron_gguf.runner.errors import ContextOverflowError, RunnerError
@@ -115,15 +116,17 @@ class Conversation:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         top_logprobs: int | None = None,
+        begun: Begun | None = None,
     ) -> Iterator[AnyEvent]:
         """The model's answer to the messages so far, as events; the last is Done.
 
         `top_logprobs`: how many likely tokens to name beside each that is drawn, in `Drawn` events.
+        `begun`: what the model has said of this answer already; it goes on from there, and both are one message.
         However it ends, what was said becomes part of the conversation. Raises RunnerError as `ChatModel.answer` does;
         where nothing had been said by then, the messages are as they were.
         """
         self._stopped.clear()
-        dropped, turn = self._begin(sampling, max_tokens, stop, top_logprobs)
+        dropped, turn = self._begin(sampling, max_tokens, stop, top_logprobs, begun)
         try:
             with turn.stream as stream:
                 if dropped:
@@ -141,11 +144,12 @@ class Conversation:
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         top_logprobs: int | None = None,
+        begun: Begun | None = None,
     ) -> AsyncIterator[AnyEvent]:
         """As `reply`, for an event loop. Who leaves it early ends the answer; what was said is kept as well."""
         self._stopped.clear()
         dropped, turn = await in_thread(
-            lambda: self._begin(sampling, max_tokens, stop, top_logprobs),
+            lambda: self._begin(sampling, max_tokens, stop, top_logprobs, begun),
             self._stopped,
             lambda begun: self._settle(begun[1]),
         )
@@ -159,7 +163,12 @@ class Conversation:
             self._settle(turn)
 
     def _begin(
-        self, sampling: Sampling | None, max_tokens: int | None, stop: Sequence[str], top_logprobs: int | None
+        self,
+        sampling: Sampling | None,
+        max_tokens: int | None,
+        stop: Sequence[str],
+        top_logprobs: int | None,
+        begun: Begun | None,
     ) -> tuple[int, _Turn]:
         """How many turns had to be dropped, and the answer that begins."""
         self._settle()
@@ -181,6 +190,7 @@ class Conversation:
                     top_logprobs=top_logprobs,
                     grammar=self.grammar,
                     json_schema=self.json_schema,
+                    begun=begun,
                     cancelled=self._stopped,
                 )
                 break
@@ -189,7 +199,7 @@ class Conversation:
                 if not self.model.drops_oldest or kept is None:
                     raise
                 self.n_dropped, turns = len(self.messages) - len(kept), turns + 1
-        self._turn = _Turn(stream, len(self.messages))
+        self._turn = _Turn(stream, len(self.messages), begun or Begun())
         if self._stopped.is_set():
             stream.cancel()
         return turns, self._turn
@@ -233,10 +243,10 @@ def _anticipate(
 class _Turn:
     """An answer under way: its stream, its place among the messages, and what came of it so far."""
 
-    def __init__(self, stream: AnswerStream, place: int) -> None:
+    def __init__(self, stream: AnswerStream, place: int, begun: Begun) -> None:
         self.stream, self.place = stream, place
-        self.thoughts: list[str] = []
-        self.words: list[str] = []
+        self.thoughts = [begun.reasoning] if begun.reasoning else []
+        self.words = [begun.answer] if begun.answer else []
         self.calls: list[ToolCall] = []
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nemotron_gguf.models.gguf_reader import GGUFFile
 from nemotron_gguf.runner.chat.beginning import next_beginning
+from nemotron_gguf.runner.chat.going_on import Begun, going_on
 from nemotron_gguf.runner.chat.literal import Prompt, Specials
 from nemotron_gguf.runner.chat.messages import clean
 from nemotron_gguf.runner.chat.template import ChatTemplate, Message, Tool
@@ -97,6 +98,7 @@ class ChatModel:
         top_logprobs: int | None = None,
         grammar: str | None = None,
         json_schema: Schema | str | None = None,
+        begun: Begun | None = None,
         cancelled: threading.Event | None = None,
     ) -> AnswerStream:
         """Answer messages in the form of OpenAI's API; iterate over the result with `for` or `async for`.
@@ -104,6 +106,7 @@ class ChatModel:
         `budget`: tokens it may think (None leaves room for the answer, 0 is as `thinking` off, negative sets no bound).
         `stop`: texts that end the answer. `top_logprobs`: how many likely tokens to name beside each that is drawn.
         `grammar` (GBNF) or `json_schema`: the form of the answer, behind its reasoning; tools cannot be called then.
+        `begun`: what the model has said of this answer already; it goes on from there.
         `cancelled`, once set, ends it while this call waits for the engine; from then on `AnswerStream.cancel` does.
         It waits until the engine has begun, or has told that others come first; an event loop takes `aanswer`, which
         does not hold it up. Raises RunnerError: ContextOverflowError for messages that do not fit, EngineBusyError
@@ -114,10 +117,12 @@ class ChatModel:
             raise RunnerError("there is nothing to answer: no messages were given")
         thinking = thinking and budget != 0
         prompt = self.template.prompt(messages, self.specials, tools=tools, thinking=thinking, low_effort=low_effort)
-        form = self.template.format_of(prompt.text)
+        text, form = prompt.text, self.template.format_of(prompt.text)
+        if begun:
+            text, form = going_on(text, form, begun)
         shape = shape_of(grammar, json_schema, form.begin if form.may_open else "", tools)
         task = Generate(
-            prompt.text,
+            text,
             sampling or self.setup.sampling,
             cuts=prompt.cuts,
             max_tokens=max_tokens or self.setup.max_tokens,

@@ -123,9 +123,12 @@ def ui(
 ) -> None:
     """Open a chat page on this machine (127.0.0.1) for the browser, in English or Chinese.
 
+    Conversations are kept in the user's data folder, or in the file that NEMOTRON_CHATS names. Enter sends a message,
+    Esc stops an answer, Ctrl-K begins a conversation, the arrow up in an empty box edits the last question.
+
     Example: `nemotron ui unsloth/Nemotron-3-Nano-30B-A3B-GGUF:Q4_K_M`
     """
-    from nemotron_gguf.ui import page
+    from nemotron_gguf.ui import chat as page
 
     settings = settings_of(placing, drawing, **_beside(placing, TABS))
     if dry_run:

@@ -16,7 +16,8 @@ class ChatFormat:
     a reasoning, empty where the model has none. `close`: what the engine writes to end a reasoning in the model's
     place, wherever it stands; `close_empty`: the same before the first token of a reasoning.
     `tools`: how calls look, Nemotron 3's XML or a JSON list between `call_begin` and `call_end`.
-    `may_open`: whether the model may begin its answer with a reasoning of its own.
+    `may_open`: whether the model may begin its answer with a reasoning of its own. `begun`: whether the prompt ends
+    inside of what the model says, so that white space in front of what follows is a part of it.
     """
 
     thinking: bool = False
@@ -28,6 +29,7 @@ class ChatFormat:
     call_end: str = "</tool_call>"
     close_empty: str = "</think>"
     may_open: bool = True
+    begun: bool = False
 
     @property
     def bridge(self) -> str:

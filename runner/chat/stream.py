@@ -41,6 +41,7 @@ class StreamParser:
             self._enter("thinking")
         else:
             self._enter("start" if form.may_open and form.begin else "answer")
+        self._empty = not form.begun
 
     @property
     def thinking(self) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from nemotron_gguf.runner import (
     Answer,
     AnyEvent,
+    Begun,
     ChatModel,
     ContextOverflowError,
     Done,
@@ -196,3 +197,19 @@ def test_a_text_is_gone_on_with(model: ChatModel, tiny_gguf: Callable[..., Path]
         long = list(random.complete("a", max_tokens=30))
         assert len(said(long)) > 5
         assert said(list(random.complete("a", max_tokens=30, stop=[said(long)[3:5]]))) == said(long)[:3]
+
+
+@pytest.mark.parametrize(("thinking", "n_tokens"), [(False, 4), (False, 40), (True, 40)])
+def test_a_cut_answer_goes_on(model: ChatModel, thinking: bool, n_tokens: int) -> None:
+    """What was cut and what follows are the answer that would have come at once."""
+    whole = model.conversation(thinking=thinking)
+    list(whole.send("What is GGUF?"))
+    cut = model.conversation(thinking=thinking)
+    list(cut.send("What is GGUF?", max_tokens=n_tokens))
+    half = cut.messages.pop()
+    begun = Begun(half.get("reasoning_content", ""), half["content"])
+    events = list(cut.reply(begun=begun))
+    assert cut.messages == whole.messages
+    thought = begun.reasoning + "".join(event.text for event in events if isinstance(event, Reasoning))
+    assert cut.messages[-1].get("reasoning_content", "") == thought
+    assert cut.messages[-1]["content"] == begun.answer + said(events)

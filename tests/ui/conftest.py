@@ -81,6 +81,7 @@ class ScriptedEngine:
     def __init__(self, script: Callable[[str], str], delay: float) -> None:
         self.script, self.delay = script, delay
         self.prompts: list[str] = []
+        self.tasks: list[Generate] = []
         self.busy = threading.Lock()
 
     def generate(self, task: Generate, _cancelled: threading.Event | None = None) -> ScriptedStream:
@@ -88,6 +89,7 @@ class ScriptedEngine:
             raise EngineBusyError("busy")
         assert isinstance(task.prompt, str)
         self.prompts.append(task.prompt)
+        self.tasks.append(task)
         return ScriptedStream(self, task)
 
     def close(self) -> None:

@@ -277,11 +277,11 @@ def test_a_type_forces_gguf(hub_here: Hub, nemotron: Program, small: Path) -> No
 def test_chat_and_ui_pull_what_is_not_there(
     hub_here: Hub, nemotron: Program, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nemotron_gguf.ui import page, terminal
+    from nemotron_gguf.ui import chat, terminal
 
     talked: list[Any] = []
     monkeypatch.setattr(terminal, "chat", lambda path, *_, **__: talked.append(path))
-    monkeypatch.setattr(page, "serve", lambda path, *_, **__: talked.append(path))
+    monkeypatch.setattr(chat, "serve", lambda path, *_, **__: talked.append(path))
     offer(hub_here, {"Small-Q4_K_M.gguf": small})
     assert nemotron("chat", REPO, "--message", "hello").status == 0
     without_network(hub_here)
