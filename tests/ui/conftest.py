@@ -118,9 +118,9 @@ def scripted_model() -> Callable[..., ChatModel]:
     return scripted
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, driven by playwright."""
+    """Chromium, driven by playwright, whose event loop others in this thread must not find running."""
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         pytest.skip(f"no browser is installed ({', '.join(BROWSERS)})")
