@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from nemotron_gguf.runner import Conversation, RunnerError, Sampling
+from nemotron_gguf.runner import Begun, Conversation, RunnerError, Sampling
 from nemotron_gguf.runner.chat.messages import Message, Tool, normalized
 from nemotron_gguf.runner.in_thread import in_thread
 from nemotron_gguf.runner.limits import check_limits
@@ -90,6 +90,7 @@ class RemoteModel:
         top_logprobs: int | None = None,
         grammar: str | None = None,
         json_schema: Mapping[str, Any] | bool | str | None = None,
+        begun: Begun | None = None,
         cancelled: threading.Event | None = None,
     ) -> RemoteStream:
         """Answer messages, as `ChatModel.answer` does; what a server does not know, it passes over or refuses.
@@ -100,6 +101,8 @@ class RemoteModel:
         check_limits(max_tokens, top_logprobs, stop, budget)
         if grammar is not None or json_schema is not None:
             raise RunnerError("a form of the answer (grammar, schema) is for models that run here; leave it out")
+        if begun:
+            raise RunnerError("only models that run here go on with a cut answer; ask again")
         thinking = thinking and budget != 0
         body: dict[str, Any] = {
             "model": self.name,

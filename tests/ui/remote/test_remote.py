@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 from nemotron_gguf.runner import (
     Answer,
     AnyEvent,
+    ChatModel,
     ContextOverflowError,
     Done,
     EngineBusyError,
@@ -294,3 +296,8 @@ def test_who_leaves_early_closes_the_connection_in_an_event_loop_too(server: Scr
 
     asyncio.run(leave())
     assert server.is_gone.wait(30)
+
+
+def test_it_is_asked_as_a_model_of_ours() -> None:
+    ours, theirs = (set(inspect.signature(kind.answer).parameters) for kind in (ChatModel, RemoteModel))
+    assert ours == theirs
