@@ -94,7 +94,7 @@ def _object(name: str, number: int, line: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise ModelError(f"{name}: line {number} is no JSON object, expected a table of divergences")
+        raise ModelError(f"{name}: line {number} is no JSON object, expected a table of divergences; take the line out")
     return found
 
 

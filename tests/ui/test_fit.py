@@ -101,6 +101,18 @@ def test_a_table_changes_the_choice() -> None:
     assert found["mamba_in"] in ("MXFP4", "IQ4_NL", "Q4_0")
 
 
+def test_a_table_of_another_model_is_left_out_with_a_word() -> None:
+    """It lies there by its name alone: every folder called `checkpoint` would find it."""
+    head = {"format": "nemotron-gguf divergences", "version": 1, "name": "m", "source": "0123", "imatrix": "",
+            "text": "", "ctx_size": 512, "chunks": 2}  # fmt: skip
+    dear = {"changed": "expert_up=Q4_0", "mean": 0.5, "error": 0.01, "tokens": 100}
+    plain = run("--bpw", "6", "-o", "a.toml")["chosen"]["types"]
+    Path("checkpoint.divergences.jsonl").write_text(f"{json.dumps(head)}\n{json.dumps(dear)}\n", encoding="utf-8")
+    result = CliRunner().invoke(app, ["fit", str(CHECKPOINT), "--json", "--no-sample", "--bpw", "6", "-o", "b.toml"])
+    assert json.loads(result.stdout)["chosen"]["types"] == plain
+    assert "other files (m)" in result.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

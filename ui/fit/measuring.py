@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -103,8 +101,7 @@ def laboratory(
     from nemotron_gguf.runner.measure.measurer import Measurer
     from nemotron_gguf.runner.measure.window import Window
 
-    digest = hashlib.sha256(json.dumps(source.identity, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    folder = (wish.folder or _cache()) / digest
+    folder = (wish.folder or _cache()) / source.digest
     folder.mkdir(parents=True, exist_ok=True)
     base = GGMLType.F32 if source.plan.header.file_size <= MOST_F32 else GGMLType.Q8_0
     with (
@@ -117,7 +114,7 @@ def laboratory(
         text = text_of(material.chunks)
         reference = _reference(measurer, file, material, folder / f"{text}.logits", report)
         importance = digest_of(imatrix_path) or ""
-        setting = Setting(source.name, digest, importance, text, 512, material.chunks.count)
+        setting = Setting(source.name, source.digest, importance, text, 512, material.chunks.count)
         parts = InParts(Alternative(source.plan, paddable(source.plan, 256)), imatrix, base)
         bench = Bench(folder / (importance[:16] or "plain"), parts, measurer, reference)
         bench.prepare()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -38,6 +40,12 @@ class Source:
     name: str
     identity: object
     path: Path | None = None
+
+    @property
+    def digest(self) -> str:
+        """What tells its files from others."""
+        text = json.dumps(self.identity, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def n_weights(self) -> int:

@@ -173,7 +173,12 @@ def _study(opened: Source, weights: Any, table: Path, known: Known, quiet: bool)
 
     measured: dict[str, Divergence] = {}
     if table.exists() or known.table:
-        measured = dict(read_divergences(table).cells)
+        found = read_divergences(table)
+        is_other = found.setting.source not in ("", opened.digest)
+        if is_other:
+            kept = "it is taken all the same" if known.table else "it is left out (--table FILE takes it)"
+            console.note(f"{table} was measured of other files ({found.setting.name}): {kept}")
+        measured = {} if is_other and not known.table else dict(found.cells)
     elif not quiet:
         console.note("nothing was measured of this model: the family's defaults are taken (--calibrate measures)")
     with bars(quiet=quiet) as report:
