@@ -148,7 +148,11 @@ def fit(
         target = result.output or Path(f"{opened.name}-{goal.name}.toml")
         _check_new(result, target)
         if measuring.calibrate:
-            found, problems, choice = _measured(opened, imatrix, table, known, measuring, goal, result.as_json)
+            try:
+                found, problems, choice = _measured(opened, imatrix, table, known, measuring, goal, result.as_json)
+            except KeyboardInterrupt:
+                console.note(f"stopped; the same command goes on with what {table} holds")
+                raise
         else:
             found = _study(opened, weights, table, known, result.as_json)
             problems = found.problems(goal.use)
