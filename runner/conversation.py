@@ -162,6 +162,12 @@ class Conversation:
         finally:
             self._settle(turn)
 
+    def answers(self, n: int, *, top_logprobs: int | None = None) -> list[AnswerStream]:
+        """Several answers to what was said last, none of which becomes part of it. Raises as `ChatModel.answers`."""
+        self._settle()
+        messages = [*self._system(), *self.messages[self.n_dropped :]]
+        return self.model.answers(messages, n, top_logprobs=top_logprobs, **self._wishes())
+
     def _begin(
         self,
         sampling: Sampling | None,
@@ -180,18 +186,13 @@ class Conversation:
             try:
                 stream = self.model.answer(
                     messages,
-                    tools=self.tools,
-                    thinking=self.thinking,
-                    budget=self.budget,
-                    low_effort=self.low_effort,
                     sampling=sampling,
                     max_tokens=max_tokens,
                     stop=stop,
                     top_logprobs=top_logprobs,
-                    grammar=self.grammar,
-                    json_schema=self.json_schema,
                     begun=begun,
                     cancelled=self._stopped,
+                    **self._wishes(),
                 )
                 break
             except ContextOverflowError:
@@ -217,6 +218,11 @@ class Conversation:
             threading.Thread(
                 target=_anticipate, args=(self.model, turn.stream, messages, switches), daemon=True
             ).start()
+
+    def _wishes(self) -> dict[str, Any]:
+        """How it is to be answered, as `ChatModel.answer` takes it."""
+        names = ("tools", "thinking", "budget", "low_effort", "grammar", "json_schema")
+        return {name: getattr(self, name) for name in names}
 
     def _system(self) -> list[Message]:
         return [{"role": "system", "content": self.system}] if self.system else []

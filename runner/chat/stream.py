@@ -209,3 +209,17 @@ class StreamParser:
 
 
 MARKERS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
+
+
+class PlainText:
+    """What stands in for a parser where a text is to stay as it is."""
+
+    thinking, markers = False, ()
+
+    def feed(self, text: str) -> list[Part]:
+        """All of it."""
+        return [Answer(text)]
+
+    def finish(self) -> list[Part]:
+        """Nothing was held back."""
+        return []

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any, TypeAlias
 
 from nemotron_gguf.runner.chat.format import ChatFormat
-from nemotron_gguf.runner.chat.stream import StreamParser
+from nemotron_gguf.runner.chat.stream import PlainText, StreamParser
 from nemotron_gguf.runner.engine.constraint import Constraint
 from nemotron_gguf.runner.engine.context import Context
 from nemotron_gguf.runner.engine.held import Held
@@ -39,20 +39,6 @@ from nemotron_gguf.runner.process.messages import Generate
 STEPS_A_TOKEN = 200_000  # of reading a grammar: a third of a second, where a usual token takes a hundred steps
 
 Events: TypeAlias = list[AnyEvent]
-
-
-class PlainText:
-    """What stands in for a parser where a text is to stay as it is."""
-
-    thinking, markers = False, ()
-
-    def feed(self, text: str) -> Events:
-        """All of it."""
-        return [Answer(text)]
-
-    def finish(self) -> Events:
-        """Nothing was held back."""
-        return []
 
 
 class Answering:

@@ -1,9 +1,16 @@
-"""How much of a prompt is read at a time, so that those who are being answered do not have to wait long."""
+"""How much of which prompts is read at a time, so that those who are being answered do not have to wait long."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nemotron_gguf.runner.engine.answering import Answering
+
 GAP = 0.1  # seconds between two tokens of an answer while others' prompts are read, where the machine can do that
 FEWEST = 8  # tokens: with fewer, most of the time would go into reading weights
+TOGETHER = 128  # tokens of several prompts in one computation, so few that nobody need be able to stop it
 _LATEST = 0.5  # weight of the latest measurement
 
 
@@ -40,3 +47,20 @@ class Pace:
     def stepped(self, seconds: float) -> None:
         """One token of each answer took so long."""
         self.step_seconds += _LATEST * (seconds - self.step_seconds)
+
+
+def next_parts(reading: Sequence[Answering], most: int) -> list[tuple[Answering, list[int]]]:
+    """The part of the prompt whose turn it is, and those of others that are as long, with at most `most` tokens in all.
+
+    Prompts that come at the same time often end alike, with a few tokens behind their last turn, and a computation of
+    few tokens takes about as long as one of many.
+    """
+    first, *others = sorted(reading, key=lambda one: one.last_read)
+    parts = [(first, first.part(most))]
+    length = len(parts[0][1])
+    for other in [] if first.alone else [one for one in others if not one.alone]:
+        if (len(parts) + 1) * length > min(most, TOGETHER):
+            break
+        if len(tokens := other.part(most)) == length:
+            parts.append((other, tokens))
+    return parts

@@ -15,13 +15,11 @@ from nemotron_gguf.runner.engine.failures import failed
 from nemotron_gguf.runner.engine.guessing import Guessing
 from nemotron_gguf.runner.engine.held import Held
 from nemotron_gguf.runner.engine.lookup import NOTHING, Guess
-from nemotron_gguf.runner.engine.pace import GAP, Pace
+from nemotron_gguf.runner.engine.pace import GAP, Pace, next_parts
 from nemotron_gguf.runner.engine.queue import Queue
 from nemotron_gguf.runner.engine.sequences import Sequences
 from nemotron_gguf.runner.events import FinishReason, PromptProgress
 from nemotron_gguf.runner.process.channel import ChannelClosed
-
-TOGETHER = 128  # tokens of several prompts in one computation, so few that nobody need be able to stop it
 
 Send: TypeAlias = Callable[[int, msgspec.Struct], object]
 """Takes a task's number and a piece of its reply."""
@@ -285,23 +283,6 @@ class Scheduler:
     def _send(self, answer: Answering, events: Events) -> None:
         for event in events:
             self.send(answer.number, event)
-
-
-def next_parts(reading: Sequence[Answering], most: int) -> list[tuple[Answering, list[int]]]:
-    """The part of the prompt whose turn it is, and those of others that are as long, with at most `most` tokens in all.
-
-    Prompts that come at the same time often end alike, with a few tokens behind their last turn, and a computation of
-    few tokens takes about as long as one of many.
-    """
-    first, *others = sorted(reading, key=lambda one: one.last_read)
-    parts = [(first, first.part(most))]
-    length = len(parts[0][1])
-    for other in [] if first.alone else [one for one in others if not one.alone]:
-        if (len(parts) + 1) * length > min(most, TOGETHER):
-            break
-        if len(tokens := other.part(most)) == length:
-            parts.append((other, tokens))
-    return parts
 
 
 def _place_of(answer: Answering) -> Held:

@@ -2,7 +2,7 @@
 
 from nemotron_gguf.ui.attachments.attachment import Attachment
 from nemotron_gguf.ui.attachments.errors import AttachmentError
-from nemotron_gguf.ui.attachments.message import compose
+from nemotron_gguf.ui.attachments.message import compose, fenced
 from nemotron_gguf.ui.attachments.reading import read
 
-__all__ = ["Attachment", "AttachmentError", "compose", "read"]
+__all__ = ["Attachment", "AttachmentError", "compose", "fenced", "read"]

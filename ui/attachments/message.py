@@ -13,10 +13,15 @@ def compose(message: str, attached: Sequence[Attachment]) -> str:
     """A message with its attachments behind it, each in a fence that nothing in it can close."""
     parts = [clean(message)] if message.strip() else []
     for one in attached:
-        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", one.text)), default=0))
         title = f"`{clean(one.name)}`{_about(one)}:\n" if one.name else ""
-        parts.append(f"{title}{fence}\n{one.text.removesuffix(chr(10))}\n{fence}")
+        parts.append(title + fenced(one.text))
     return "\n\n".join(parts)
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A text as a block of code that nothing in it can close."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text.removesuffix(chr(10))}\n{fence}"
 
 
 def _about(one: Attachment) -> str:

@@ -36,9 +36,8 @@ class Handlers(Showing):
 
     def again(self, visit: Visit) -> Updates:
         """Answer the last question once more; the answers before it stay as versions."""
-        chat = self.store.chat(visit.chat)
-        asked = [message for message in chat.path() if message.role == "user"] if chat else []
-        return self._answer(visit, asked[-1].id) if asked else {}
+        asked = self._asked(visit)
+        return self._answer(visit, asked.id) if asked else {}
 
     def edit(self, visit: Visit, event: Any) -> Updates:
         """Ask something else in a question's place; what was there stays as a version."""
@@ -53,12 +52,11 @@ class Handlers(Showing):
 
     def undo(self, visit: Visit) -> Updates:
         """Take the last question back into the box."""
-        chat = self.store.chat(visit.chat)
-        asked = [message for message in chat.path() if message.role == "user"] if chat else []
+        asked = self._asked(visit)
         if not asked or self._is_busy(visit):
             return {}
-        self.store.remove(visit.chat, asked[-1])
-        return {self.parts.message: asked[-1].content} | self.show(visit)
+        self.store.remove(visit.chat, asked)
+        return {self.parts.message: asked.content} | self.show(visit)
 
     def go_on(self, visit: Visit) -> Updates:
         """Go on with an answer that was cut or stopped."""
@@ -100,8 +98,7 @@ class Handlers(Showing):
 
     def new(self, visit: Visit) -> Updates:
         """Begin anew; an answer under way in another conversation goes on."""
-        chat = self.store.chat(visit.chat) if visit.chat else None
-        visit.wishes = chat.entry.wishes if chat else visit.wishes
+        visit.wishes = self._now(visit)
         visit.chat = ""
         return self.show(visit)
 
@@ -119,6 +116,11 @@ class Handlers(Showing):
         """End its reasoning."""
         if generation := self.generations.of(visit.chat):
             generation.stop_thinking()
+
+    def _asked(self, visit: Visit) -> Message | None:
+        """The last question that is shown."""
+        chat = self.store.chat(visit.chat)
+        return next((one for one in reversed(chat.path()) if one.role == "user"), None) if chat else None
 
     def _answer(self, visit: Visit, parent: str) -> Updates:
         return self._try(visit, lambda: self.generations.answer(visit.chat, parent))

@@ -49,6 +49,11 @@ class Showing:
         shown = list_of(entries, visit.chat, self.generations.live(), visit.words, visit.search)
         return {self.parts.list: shown}
 
+    def _now(self, visit: Visit) -> Wishes:
+        """The settings of the conversation that is shown, or those of one to begin."""
+        entry = self.store.entry(visit.chat) if visit.chat else None
+        return entry.wishes if entry else visit.wishes
+
     def wishes(self, visit: Visit, wishes: Wishes) -> Updates:
         """The controls of a conversation's settings."""
         parts, base, own = self.parts, self.model.setup.sampling, self.store.prompts()

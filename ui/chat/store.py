@@ -15,6 +15,7 @@ from nemotron_gguf.ui.chat.database import connection, default_path, prepare, wr
 from nemotron_gguf.ui.chat.errors import StoreError
 from nemotron_gguf.ui.chat.tree import ROOT, Chat, Entry, Message, State, Wishes, below
 
+_ENTRIES = "SELECT id, title, pinned, created, updated, wishes FROM conversations"
 ABANDONED = 10.0  # seconds after which an answer that nobody writes on is taken for broken off
 
 
@@ -41,19 +42,21 @@ class Store:
         likes = [like for word in words for like in (_like(word),) * 2]
         with connection(self.path) as db:
             rows = db.execute(
-                "SELECT id, title, pinned, created, updated, wishes FROM conversations"
-                f" WHERE {where} ORDER BY pinned DESC, updated DESC, rowid DESC",
-                likes,
+                f"{_ENTRIES} WHERE {where} ORDER BY pinned DESC, updated DESC, rowid DESC", likes
             ).fetchall()
         return [_entry(row) for row in rows]
+
+    def entry(self, wanted: str) -> Entry | None:
+        """A conversation without its messages; None where there is none of that id."""
+        with connection(self.path) as db:
+            row = db.execute(f"{_ENTRIES} WHERE id = ?", (wanted,)).fetchone()
+        return _entry(row) if row else None
 
     def chat(self, wanted: str) -> Chat | None:
         """A conversation with its messages; None where there is none of that id."""
         with connection(self.path) as db:
             db.execute("BEGIN")  # one moment for both
-            row = db.execute(
-                "SELECT id, title, pinned, created, updated, wishes FROM conversations WHERE id = ?", (wanted,)
-            ).fetchone()
+            row = db.execute(f"{_ENTRIES} WHERE id = ?", (wanted,)).fetchone()
             rows = db.execute(
                 "SELECT id, parent, role, content, reasoning, more, state, touched, created, chosen FROM messages"
                 " WHERE conversation = ? ORDER BY place",

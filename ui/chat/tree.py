@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from nemotron_gguf.ui.attachments import Attachment, compose
+
 Role: TypeAlias = Literal["user", "assistant", "tool"]
 State: TypeAlias = Literal["whole", "growing", "cut", "stopped"]
 """Complete; being written; at its end for want of tokens or because the program ended; stopped by somebody."""
@@ -28,14 +30,6 @@ class Facts(Struct, frozen=True, omit_defaults=True):
     context_size: int = 0
 
 
-class Attached(Struct, frozen=True):
-    """A file that went with a message: its name, its kind, and what was read from it."""
-
-    name: str
-    kind: str
-    text: str
-
-
 class Message(Struct, frozen=True, omit_defaults=True):
     """A message; `parent` is the id of the one before it, `chosen` whether it is shown among those beside it."""
 
@@ -45,7 +39,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     content: str = ""
     reasoning: str = ""
     calls: tuple[dict[str, Any], ...] = ()
-    files: tuple[Attached, ...] = ()
+    files: tuple[Attachment, ...] = ()
     state: State = "whole"
     facts: Facts = Facts()
     created: float = 0.0
@@ -131,10 +125,10 @@ def below(messages: Sequence[Message], top: str) -> set[str]:
 
 
 def for_model(path: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages as templates read them; neighbours of the user's become one, and files stand before the words."""
+    """The messages as templates read them; neighbours of the user's become one."""
     sent: list[dict[str, Any]] = []
     for message in path:
-        turn: dict[str, Any] = {"role": message.role, "content": spoken(message)}
+        turn: dict[str, Any] = {"role": message.role, "content": _spoken(message)}
         if message.reasoning:
             turn["reasoning_content"] = message.reasoning
         if message.calls:
@@ -145,16 +139,9 @@ def for_model(path: Sequence[Message]) -> list[dict[str, Any]]:
     return sent
 
 
-def spoken(message: Message) -> str:
+def _spoken(message: Message) -> str:
     """What a message says to the model."""
-    return "\n\n".join([*map(_quoted, message.files), message.content]) if message.files else message.content
-
-
-def _quoted(file: Attached) -> str:
-    fence = "```"
-    while fence in file.text:
-        fence += "`"
-    return f"{' '.join(file.name.split())}:\n{fence}\n{file.text}\n{fence}"
+    return compose(message.content, message.files) if message.files else message.content
 
 
 def title_of(text: str, longest: int = 60) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from nemotron_gguf.ui.attachments import fenced
 from nemotron_gguf.ui.chat.generation import Progress
 from nemotron_gguf.ui.chat.markdown import shown
 from nemotron_gguf.ui.chat.tree import Chat, Message, arguments_of
@@ -92,14 +93,6 @@ def owners(path: Sequence[Message], words: Words) -> list[Message]:
 def plain(text: str) -> str:
     """A text on one line, harmless in Markdown."""
     return "".join(f"\\{char}" if char in r"\`*_{}[]()#+-.!|<>&~$" else char for char in " ".join(text.split()))
-
-
-def fenced(text: str, language: str = "") -> str:
-    """A text as a block of code, whatever is in it."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}{language}\n{text}\n{fence}"
 
 
 def as_json(value: object) -> str:

@@ -45,7 +45,7 @@ class Wishing(Showing):
         """A preset of the sampling was chosen."""
         if key == presets.OWN:
             return {}
-        return self._change(visit, **(dict.fromkeys(presets.DRAWN) | dict(presets.SAMPLINGS[key])))
+        return self._hold(visit, presets.with_sampling(self._now(visit), key))
 
     def keep_prompt(self, name: str, system: str, visit: Visit) -> Updates:
         """Keep the system message as one of the user's own presets."""
@@ -60,13 +60,11 @@ class Wishing(Showing):
         return self._change(visit)
 
     def _change(self, visit: Visit, **changes: Any) -> Updates:
-        wishes = msgspec.structs.replace(self._now(visit), **changes)
+        return self._hold(visit, msgspec.structs.replace(self._now(visit), **changes))
+
+    def _hold(self, visit: Visit, wishes: Wishes) -> Updates:
         self._keep(visit, wishes)
         return self.wishes(visit, wishes)
-
-    def _now(self, visit: Visit) -> Wishes:
-        chat = self.store.chat(visit.chat) if visit.chat else None
-        return chat.entry.wishes if chat else visit.wishes
 
     def _keep(self, visit: Visit, wishes: Wishes) -> None:
         visit.wishes = wishes

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import httpx
 
-from nemotron_gguf.runner import AnyEvent, Done, RunnerError
+from nemotron_gguf.runner import AnyEvent, Done, RunnerError, ToolCall
 from nemotron_gguf.runner.in_thread import in_thread
 from nemotron_gguf.ui.remote.chunks import Chunks
 from nemotron_gguf.ui.remote.failures import of_connection, of_status
@@ -104,19 +104,20 @@ class RemoteStream:
 
     def _fail(self, error: RunnerError) -> None:
         if self._cancelled.is_set():
-            self._end(cancelled=True)
+            self._end_early()
         elif not self._begun.is_set():
             self._refused = error
             self._events.put(error)
         else:
             self._events.put(error)
 
-    def _end(self, *, cancelled: bool) -> None:
-        with contextlib.suppress(RunnerError):  # a call that was cut in the middle
+    def _end_early(self) -> None:
+        """Somebody cancelled it: what is left to say, without calls, which may be cut in the middle."""
+        with contextlib.suppress(RunnerError):
             for event in self._chunks.rest():
-                if not cancelled or not hasattr(event, "arguments"):
+                if not isinstance(event, ToolCall):
                     self._events.put(event)
-        self._events.put(self._chunks.done(cancelled=cancelled))
+        self._events.put(self._chunks.done(cancelled=True))
 
     def _trace(self, event: str, told: Any) -> None:
         """Note the connection, so that it can be closed while somebody waits for the server's first word."""
@@ -159,7 +160,7 @@ class RemoteStream:
                 if self._cancelled.is_set():
                     break
         if self._cancelled.is_set():
-            self._end(cancelled=True)
+            self._end_early()
         elif not self._chunks.is_ended:
             raise RunnerError(f"{self._request.url} ended in the middle of the answer; see its log, and ask again")
         else:

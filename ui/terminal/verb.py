@@ -94,7 +94,7 @@ def _one_answer(
     model: ChatModel, talk: Conversation, question: str, as_json: bool, form: Form, caller: Caller | None
 ) -> None:
     if form.answers > 1:
-        console.print_json({"model": model.name, "answers": several(model, talk, question, form)})
+        console.print_json({"model": model.name, "answers": several(talk, question, form)})
         return
     if as_json:
         talk.add_user(question)

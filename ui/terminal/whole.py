@@ -13,7 +13,7 @@ from nemotron_gguf.ui.terminal.form import Form
 from nemotron_gguf.ui.terminal.screen import Plain
 
 if TYPE_CHECKING:
-    from nemotron_gguf.runner import ChatModel, Conversation
+    from nemotron_gguf.runner import Conversation
 
 
 class Whole(Plain):
@@ -57,23 +57,13 @@ def _probability(event: Drawn) -> dict[str, Any]:
     return {**one, "thinking": event.thinking, "top": top}
 
 
-def several(model: ChatModel, talk: Conversation, question: str, form: Form) -> list[dict[str, Any]]:
+def several(talk: Conversation, question: str, form: Form) -> list[dict[str, Any]]:
     """So many answers as the form says to one message, whose prompt is read once. Raises NemotronError.
 
     Ctrl-C, or an answer that fails, ends them all.
     """
     talk.add_user(question)
-    system = [{"role": "system", "content": talk.system}] if talk.system else []
-    streams = model.answers(
-        [*system, *talk.messages],
-        form.answers,
-        thinking=talk.thinking,
-        budget=talk.budget,
-        low_effort=talk.low_effort,
-        top_logprobs=form.logprobs,
-        grammar=form.grammar,
-        json_schema=form.json_schema,
-    )
+    streams = talk.answers(form.answers, top_logprobs=form.logprobs)
     with ExitStack() as open_:
         for stream in streams:
             open_.callback(stream.close)

@@ -114,6 +114,21 @@ def test_a_death_between_two_answers_is_not_noticed(model: ChatModel) -> None:
     assert text_of(list(model.answer(ASK))) == "8 + 5 = 13."
 
 
+def asking(model: ChatModel, **options: Any) -> tuple[threading.Thread, list[str]]:
+    """A thread that asks, and what it is told where it gets no answer."""
+    told: list[str] = []
+
+    def ask() -> None:
+        try:
+            model.answer(ASK, **options)
+        except RunnerError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread, told
+
+
 def test_nobody_who_stops_waits_for_a_fresh_process(model: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large model takes minutes to be loaded again; it goes on for those who still want it."""
     load, begun, go = Client._load_again, threading.Event(), threading.Event()
@@ -126,16 +141,8 @@ def test_nobody_who_stops_waits_for_a_fresh_process(model: ChatModel, monkeypatc
     monkeypatch.setattr(Client, "_load_again", slowly)
     os.kill(pid(model), signal.SIGKILL)
     assert gone(pid(model))
-    stopped, told = threading.Event(), list[str]()
-
-    def ask() -> None:
-        try:
-            model.answer(ASK, cancelled=stopped)
-        except RunnerError as error:
-            told.append(str(error))
-
-    thread = threading.Thread(target=ask)
-    thread.start()
+    stopped = threading.Event()
+    thread, told = asking(model, cancelled=stopped)
     assert begun.wait(60)
     stopped.set()
     thread.join(60)
@@ -159,16 +166,7 @@ def test_closing_does_not_wait_for_a_fresh_process(demo_q8: Path, monkeypatch: p
     monkeypatch.setattr(Client, "_ask", slowly)
     os.kill(pid(opened), signal.SIGKILL)
     assert gone(pid(opened))
-    told: list[str] = []
-
-    def answer() -> None:
-        try:
-            opened.answer(ASK)
-        except RunnerError as error:
-            told.append(str(error))
-
-    thread = threading.Thread(target=answer)
-    thread.start()
+    thread, told = asking(opened)
     assert begun.wait(60)
     opened.close()
     thread.join(60)

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nemotron_gguf.ui.attachments import Attachment
+from nemotron_gguf.ui.attachments.attachment import Kind
 from nemotron_gguf.ui.chat import exchange
 from nemotron_gguf.ui.chat.errors import ExchangeError
 from nemotron_gguf.ui.chat.store import Store
-from nemotron_gguf.ui.chat.tree import ROOT, Attached, Chat, Entry, Facts, Message, Wishes
+from nemotron_gguf.ui.chat.tree import ROOT, Chat, Entry, Facts, Message, Wishes
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 numbers = st.floats(0, 1e6)
@@ -23,7 +25,10 @@ def chats(draw: st.DrawFn) -> Chat:
     messages: list[Message] = []
     for number in range(draw(st.integers(0, 6))):
         parent = draw(st.sampled_from([ROOT, *(one.id for one in messages)]))
-        files = tuple(Attached(*draw(st.tuples(texts, texts, texts))) for _ in range(draw(st.integers(0, 1))))
+        kinds: st.SearchStrategy[Kind] = st.sampled_from(("csv", "pdf"))
+        files = tuple(
+            Attachment(draw(texts), draw(kinds), draw(texts), draw(texts)) for _ in range(draw(st.integers(0, 1)))
+        )
         calls = ({"function": {"name": draw(texts), "arguments": {draw(texts): draw(texts)}}},)
         messages.append(
             Message(
@@ -51,7 +56,7 @@ def example() -> Chat:
     return Chat(
         Entry("c", "A | title", True, 1.0, 2.0, Wishes(system="Be brief.")),
         (
-            Message("1", ROOT, "user", "Hi", files=(Attached("a.txt", "text", "x"),)),
+            Message("1", ROOT, "user", "Hi", files=(Attachment("a.txt", "text", "x"),)),
             Message("2", "1", "assistant", "", "Let me see", (call,), chosen=True),
             Message("3", "2", "tool", "12:00"),
             Message("4", "3", "assistant", "Noon"),

@@ -20,7 +20,7 @@ def test_reasoning_is_folded_apart_and_the_switch_works(served: Served, tab: Tab
     tab.ask("hello there")
     tab.sees("You said: hello there")
     tab.finished()
-    assert "Reasoning" in tab.history()
+    tab.sees("Reasoning")
     assert not tab.is_visible("text=I weigh"), "the reasoning is folded away"
     tab.click("#history >> text=Reasoning")
     tab.wait_for_selector("text=I weigh", state="visible")
@@ -30,7 +30,7 @@ def test_reasoning_is_folded_apart_and_the_switch_works(served: Served, tab: Tab
     tab.ask("second one")
     tab.sees("You said: second one")
     tab.finished()
-    assert tab.history().count("Reasoning") == 1
+    wait_until(lambda: tab.history().count("Reasoning") == 1)
     assert served.engine.prompts[1].endswith("[user]second one[assistant]<think></think>")
     assert "You said: hello there" in served.engine.prompts[1], "the conversation goes on"
     tab.check("#thinking input")
@@ -53,7 +53,7 @@ def test_an_answer_outlives_reloads_and_is_stopped_and_continued(served: Served,
     tab.finished()
     tab.sees("(stopped)")
     assert served.page.generations.live() == []
-    assert not served.engine.busy.locked(), "nobody is answered any more"
+    wait_until(lambda: not served.engine.busy.locked())  # nobody is answered any more
     wait_until(lambda: served.page.actions.n_following == 0)
     half = tab.history().count("word")
     assert 1 < half < 40_000
@@ -95,14 +95,14 @@ def test_versions_branches_undo_and_delete(served: Served, tab: Tab) -> None:
     tab.sees("You said: other <b>")
     tab.finished()
     assert served.engine.prompts[3].endswith("[user]other <b>[assistant]<think>\n")
-    assert "second" not in tab.history()
+    tab.loses("#history >> text=You said: second")
+    wait_until(lambda: "second" not in tab.history())
     tab.click("#history .ng-mark [aria-label='Earlier version']:not([disabled])")
     tab.sees("You said: second")
-    assert tab.history().count("2 / 2") == 1
-    assert tab.history().count("1 / 2") == 1
+    wait_until(lambda: [tab.history().count(shown) for shown in ("1 / 2", "2 / 2")] == [1, 1])
 
     tab.press("#message textarea", "ArrowUp")
-    assert tab.locator("#history textarea").input_value() == "second", "the last question is edited"
+    wait_until(lambda: tab.locator("#history textarea").input_value() == "second")  # the last question is edited
     tab.press("#history textarea", "Escape")
     tab.click("#history [aria-label=Undo]")
     tab.wait_for_function("document.querySelector('#message textarea').value === 'second'")
@@ -113,7 +113,7 @@ def test_versions_branches_undo_and_delete(served: Served, tab: Tab) -> None:
     assert delete.inner_text() == "Delete it?"
     delete.click()
     tab.sees("You said: other <b>")
-    assert "first" not in tab.history()
+    wait_until(lambda: "first" not in tab.history())
 
 
 def test_conversations_are_listed_found_named_and_deleted(tab: Tab) -> None:
@@ -123,12 +123,12 @@ def test_conversations_are_listed_found_named_and_deleted(tab: Tab) -> None:
         tab.ask(question)
         tab.sees(f"You said: {question}")
         tab.finished()
-    assert tab.titles() == ["about mountains", "about rivers"]
+    wait_until(lambda: tab.titles() == ["about mountains", "about rivers"])
     tab.click("#list [aria-label='Pin: about rivers']")
     tab.wait_for_selector("#list li:first-child >> text=about rivers")
     tab.fill("#search input, #search textarea", "MOUNT")
     tab.loses("#list >> text=about rivers")
-    assert tab.titles() == ["about mountains"]
+    wait_until(lambda: tab.titles() == ["about mountains"])
     tab.fill("#search input, #search textarea", "")
     tab.click("#list >> text=about rivers")
     tab.sees("You said: about rivers")
@@ -144,7 +144,7 @@ def test_conversations_are_listed_found_named_and_deleted(tab: Tab) -> None:
     button.click()
     tab.loses("#list >> text=Rhine")
     tab.loses("#history >> text=You said")
-    assert "chat=" not in tab.url
+    wait_until(lambda: "chat=" not in tab.evaluate("location.search"))  # a script of the page changes it
 
 
 def test_settings_are_a_conversations_own(served: Served, tab: Tab) -> None:
@@ -350,7 +350,7 @@ def test_what_is_hostile_is_shown_and_not_run(served: Served, tab: Tab) -> None:
         served.store.begin(payload)
     tab.press("#message textarea", "Control+k")
     tab.wait_for_selector("#list >> text=<svg onload=window.hacked=3></svg>")
-    assert sorted(tab.titles()[:-1]) == sorted(" ".join(payload.split()) for payload in HOSTILE)
+    wait_until(lambda: sorted(tab.titles()[:-1]) == sorted(" ".join(payload.split()) for payload in HOSTILE))
     tab.click("#list li:last-child .ng-open")
     tab.sees("window.hacked=21")
     said = tab.evaluate("document.querySelector('#history').textContent")

@@ -12,10 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from nemotron_gguf.ui.attachments import Attachment, compose
 from nemotron_gguf.ui.chat import store as store_module
 from nemotron_gguf.ui.chat.errors import StoreError
 from nemotron_gguf.ui.chat.store import Store
-from nemotron_gguf.ui.chat.tree import ROOT, Attached, Chat, Facts, Message, Wishes, for_model, title_of
+from nemotron_gguf.ui.chat.tree import ROOT, Chat, Facts, Message, Wishes, for_model, title_of
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_tree_keeps_its_branches_and_which_is_shown(store: Store) -> None:
 def test_a_message_keeps_all_of_itself(store: Store) -> None:
     call = {"type": "function", "function": {"name": "clock", "arguments": {"zone": "UTC", "n": [1, 2.5, None, "é"]}}}
     said = Message(
-        "", ROOT, "assistant", "The answer 你好 \ud800", "I weigh", (call,), (Attached("a.txt", "text", "x"),),
+        "", ROOT, "assistant", "The answer 你好 \ud800", "I weigh", (call,), (Attachment("a.txt", "text", "x"),),
         "stopped",
         Facts(1.5, 20, 3.0, 40, 0.2, 13.3, 100, 4096),
     )  # fmt: skip
@@ -187,14 +188,14 @@ def test_what_was_written_outlives_a_killed_process(tmp_path: Path) -> None:
 
 
 def test_what_the_model_reads() -> None:
-    file = Attached("my\nnotes.md", "text", "a ``` b")
+    file = Attachment("my\nnotes.md", "text", "a ``` b")
     path = [
         Message("1", "", "user", "first"),
         Message("2", "1", "user", "second", files=(file,)),
         Message("3", "2", "assistant", "answer", "thought"),
     ]
     asked, answered = for_model(path)
-    assert asked == {"role": "user", "content": "first\n\nmy notes.md:\n````\na ``` b\n````\n\nsecond"}
+    assert asked == {"role": "user", "content": f"first\n\n{compose('second', [file])}"}
     assert answered == {"role": "assistant", "content": "answer", "reasoning_content": "thought"}
 
 
