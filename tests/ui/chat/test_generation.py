@@ -169,7 +169,7 @@ def test_rows_and_marks_say_the_same() -> None:
 def test_what_is_shown_while_it_waits_reads_and_thinks(house: Callable[..., House]) -> None:
     generation = house(LONG, 0.001).ask("Why?")
     progress = generation.progress
-    until(lambda: progress.phase == "answering")
+    until(lambda: progress.message.content.startswith("word"))  # which comes in pieces
     thought, said = live_rows(progress, CHINESE)
     assert thought["metadata"]["title"] == "思考过程"
     assert thought["metadata"]["status"] == "done"
